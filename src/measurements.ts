@@ -1,0 +1,98 @@
+// The shared vocabulary of recipes and of what is measured about a variant. A leaf: jobs produce
+// these, the catalog stores them, the router decides by them, the doors show them.
+
+/** One pass of a recipe with its parameters, e.g. `{ pass: 'int8-static', calibration: 'min-max' }`. */
+export interface RecipeStep {
+  pass: string
+  [parameter: string]: string | number | boolean | null | readonly (string | number)[]
+}
+export type Recipe = readonly RecipeStep[]
+
+/** Latency of one batch size on one device; milliseconds a run. */
+export interface BatchLatency {
+  batch: number
+  p50Ms: number
+  p99Ms: number
+  runs: number
+}
+
+/** What one variant costs on one machine and device, at one input shape. */
+export interface Profile {
+  /** Fingerprint of CPU, runtime version and thread count: a profile counts only where it was taken. */
+  machine: string
+  device: string
+  /** Per input: dims of one row, i.e. without the batch dimension. */
+  rowDims: Readonly<Record<string, readonly number[]>>
+  /** Ascending by batch. Only batch 1 for a model whose batch dimension is fixed. */
+  latencies: readonly BatchLatency[]
+  /** Resident bytes that loading and running the variant adds to a process. */
+  residentBytes: number
+  loadMs: number
+  /** ISO 8601. */
+  measuredAt: string
+}
+
+/** How close one output of a variant is to the source model's. */
+export interface OutputFidelity {
+  /** Share of last-axis argmaxes that agree; absent where the last axis has one element. */
+  top1?: number
+  cosine: number
+  /** Signal to quantization noise in dB; 200 stands for bitwise equal. */
+  sqnrDb: number
+  maxError: number
+}
+
+export interface Fidelity {
+  /** 0..1; 1 for the source model itself. */
+  score: number
+  /** Says in words how `score` was computed. */
+  definition: string
+  samples: number
+  /** True when no real inputs were available and noise was used. */
+  synthetic: boolean
+  outputs: Readonly<Record<string, OutputFidelity>>
+  /** Share of correct labels, where the samples have labels. */
+  accuracy?: { source: number; variant: number }
+}
+
+/** What a pass did to one node, or why it did not. */
+export interface NodeDecision {
+  node: string
+  opType: string
+  pass: string
+  action: 'done' | 'skipped'
+  reason: string
+}
+
+/** Latency of a candidate against its parent at one batch size, measured interleaved. */
+export interface GateLatency {
+  batch: number
+  parentP50Ms: number
+  variantP50Ms: number
+  /** Median over pairs of variant ÷ parent: below 1 is faster. */
+  ratio: number
+}
+
+export interface GateVerdict {
+  admitted: boolean
+  /** Why, in one sentence a user can act on. */
+  reason: string
+  finite: boolean
+  latencies: readonly GateLatency[]
+}
+
+/** The whole story of one build, stored beside its artifact as report.json. */
+export interface DecisionReport {
+  recipe: Recipe
+  /** Why the preset chose this recipe, where a preset was asked for. */
+  chosenBecause?: string
+  toolchain: string
+  sourceDigest: string
+  nodes: readonly NodeDecision[]
+  /** One line a pass: node counts before and after, seconds, notes. */
+  passes: readonly { pass: string; seconds: number; summary: string }[]
+  fidelity: Fidelity
+  gate: GateVerdict
+  sourceBytes: number
+  variantBytes: number
+}

@@ -1,0 +1,88 @@
+// An index over one GraphProto: who produces a tensor, who consumes it, which are constants.
+// It is a snapshot: after adding or removing nodes make a new one (or use rewrite.ts, which does).
+import { subgraphs } from './attributes.js'
+import { tensorValues } from './builder.js'
+import { attribute } from './attributes.js'
+import type { GraphProto, NodeProto, TensorProto } from './proto.js'
+import type { Tensor } from '../tensor/tensor.js'
+
+export class GraphIndex {
+  readonly graph: GraphProto
+  readonly #producers = new Map<string, NodeProto>()
+  readonly #consumers = new Map<string, NodeProto[]>()
+  readonly #initializers: Map<string, TensorProto>
+  readonly #outputs: Set<string>
+
+  constructor(graph: GraphProto) {
+    this.graph = graph
+    this.#initializers = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]))
+    this.#outputs = new Set(graph.output.map((output) => output.name))
+    for (const node of graph.node) {
+      for (const output of node.output) if (output !== '') this.#producers.set(output, node)
+      for (const input of usedTensors(node)) {
+        const consumers = this.#consumers.get(input)
+        if (consumers) consumers.push(node)
+        else this.#consumers.set(input, [node])
+      }
+    }
+  }
+
+  /** The node that writes `tensor`; undefined for inputs, initializers and outer-scope names. */
+  producer(tensor: string): NodeProto | undefined {
+    return this.#producers.get(tensor)
+  }
+
+  /** The nodes that read `tensor`, each once, including nodes whose subgraphs capture it. */
+  consumers(tensor: string): readonly NodeProto[] {
+    return this.#consumers.get(tensor) ?? []
+  }
+
+  isOutput(tensor: string): boolean {
+    return this.#outputs.has(tensor)
+  }
+
+  initializer(tensor: string): TensorProto | undefined {
+    return this.#initializers.get(tensor)
+  }
+
+  /** The stored proto of a constant tensor: an initializer or the value of a `Constant` node. */
+  constantProto(tensor: string): TensorProto | undefined {
+    const initializer = this.#initializers.get(tensor)
+    if (initializer) return initializer
+    const producer = this.#producers.get(tensor)
+    return producer?.opType === 'Constant' ? attribute(producer, 'value')?.t : undefined
+  }
+
+  /** The values of a constant tensor, or undefined if it is computed. */
+  constant(tensor: string): Tensor | undefined {
+    const proto = this.constantProto(tensor)
+    return proto && tensorValues(proto)
+  }
+}
+
+/** Names a node reads: its inputs, and what its subgraphs capture from the outer scope. Each name once. */
+export function usedTensors(node: NodeProto): Set<string> {
+  const used = new Set(node.input.filter((name) => name !== ''))
+  for (const graph of subgraphs(node)) for (const name of capturedTensors(graph)) used.add(name)
+  return used
+}
+
+/** Names a subgraph reads from its outer scope. */
+export function capturedTensors(graph: GraphProto): Set<string> {
+  const local = new Set([...graph.input.map((input) => input.name), ...graph.initializer.map((tensor) => tensor.name)])
+  const captured = new Set<string>()
+  for (const node of graph.node) {
+    for (const name of usedTensors(node)) if (!local.has(name)) captured.add(name)
+    for (const output of node.output) local.add(output)
+  }
+  for (const output of graph.output) if (!local.has(output.name)) captured.add(output.name)
+  return captured
+}
+
+/** Every graph of a model, outermost first, with the chain of nodes that leads to it. */
+export function* allGraphs(graph: GraphProto, path: readonly string[] = []): Generator<{ graph: GraphProto; path: readonly string[] }> {
+  yield { graph, path }
+  for (const node of graph.node) {
+    for (const inner of subgraphs(node)) yield* allGraphs(inner, [...path, node.name || node.opType])
+  }
+}

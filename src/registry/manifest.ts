@@ -1,0 +1,43 @@
+// model.yaml: everything in it is optional; what it does not say is found out from the model.
+import { Type, type Static } from 'typebox'
+
+const strict = { additionalProperties: false } as const
+
+export const SlaSchema = Type.Object(
+  {
+    latencyMs: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Deadline in milliseconds from arrival' })),
+    minFidelity: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'Lowest fidelity an answer may have' })),
+    priority: Type.Optional(Type.Integer({ minimum: 0, maximum: 9, description: 'Higher goes first; default 0' })),
+    onMiss: Type.Optional(Type.Enum(['degrade', 'reject', 'wait'], { description: 'What to do when no variant meets the deadline; default degrade' })),
+  },
+  strict,
+)
+export type Sla = Static<typeof SlaSchema>
+
+export const ManifestSchema = Type.Object(
+  {
+    source: Type.Optional(Type.String({ description: '`npm:<package>/<path>`: a file inside an installed package, in place of <version>/model.onnx' })),
+    description: Type.Optional(Type.String()),
+    labels: Type.Optional(Type.String({ description: 'Text file with one label a line, relative to the model folder, or `npm:…`' })),
+    labelsOffset: Type.Optional(Type.Integer({ minimum: 0, description: 'Index of the first label (1 where index 0 is the CTC blank)' })),
+    samples: Type.Optional(Type.String({ description: 'Folder of .npz sample inputs; default samples/' })),
+    sla: Type.Optional(SlaSchema),
+    capture: Type.Optional(Type.Boolean({ description: 'Keep a reservoir of real inputs for calibration; default false' })),
+    recipes: Type.Optional(Type.Array(Type.String(), { description: 'Recipes or presets allowed for this model; default all' })),
+    policy: Type.Optional(
+      Type.Object(
+        {
+          onDemand: Type.Optional(
+            Type.Array(Type.String(), { description: 'Recipes a request may trigger when nothing meets its SLA, in this order; default [int8], [] for none' }),
+          ),
+          maxBatch: Type.Optional(Type.Integer({ minimum: 1, maximum: 1024 })),
+          maxDelayMs: Type.Optional(Type.Number({ minimum: 0, maximum: 1000 })),
+          minFidelity: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'A variant below this is rejected by the gate; default 0.9' })),
+        },
+        strict,
+      ),
+    ),
+  },
+  strict,
+)
+export type Manifest = Static<typeof ManifestSchema>

@@ -1,0 +1,73 @@
+// The only import of onnxruntime-node. A session runs on the thread that opened it and blocks that
+// thread for the whole of a load or run, so only lanes and job processes open sessions.
+import ort from 'onnxruntime-node'
+import { dtypes, type DType, type Tensor, type TensorSpec } from '../tensor/tensor.js'
+
+export interface SessionOptions {
+  /** `cpu` (default), `webgpu:0`, `cuda:N`, `tensorrt:N`. */
+  device?: string
+  /** Intra-op threads; default 1: several spinning pools fight each other. */
+  threads?: number
+  optimization?: 'disabled' | 'basic' | 'extended' | 'all'
+  /** Writes the graph as the runtime optimized it, to see which fusions fired. */
+  optimizedModelFile?: string
+}
+
+export interface Session {
+  readonly inputs: readonly TensorSpec[]
+  readonly outputs: readonly TensorSpec[]
+  /** Runs one batch; `fetches` limits the outputs computed. */
+  run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<Record<string, Tensor>>
+  release(): Promise<void>
+}
+
+export const runtimeVersion = `onnxruntime-node ${ort.env.versions.node ?? ort.env.versions.common}`
+
+/** Loads a model from a file path, or from bytes that need no external data. Throws what the runtime throws. */
+export async function openSession(model: string | Uint8Array<ArrayBuffer>, options: SessionOptions = {}): Promise<Session> {
+  const sessionOptions: ort.InferenceSession.SessionOptions = {
+    executionProviders: [executionProvider(options.device ?? 'cpu')],
+    intraOpNumThreads: options.threads ?? 1,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: options.optimization ?? 'all',
+    logSeverityLevel: 3,
+    extra: { session: { intra_op: { allow_spinning: '0' } } },
+    ...(options.optimizedModelFile === undefined ? {} : { optimizedModelFilePath: options.optimizedModelFile }),
+  }
+  const session =
+    typeof model === 'string' ? await ort.InferenceSession.create(model, sessionOptions) : await ort.InferenceSession.create(model, sessionOptions)
+  return {
+    inputs: session.inputMetadata.map(specOf),
+    outputs: session.outputMetadata.map(specOf),
+    run: async (feeds, fetches) => {
+      const ortFeeds = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]))
+      const results = fetches === undefined ? await session.run(ortFeeds) : await session.run(ortFeeds, [...fetches])
+      return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, fromOrt(value as ort.Tensor)]))
+    },
+    release: () => session.release(),
+  }
+}
+
+/** Devices this build of the runtime has; whether hardware answers is found out by opening a session. */
+export function backends(): readonly { name: string; bundled: boolean }[] {
+  return ort.listSupportedBackends()
+}
+
+function executionProvider(device: string): ort.InferenceSession.ExecutionProviderConfig {
+  const [name = 'cpu', index = '0'] = device.split(':')
+  return name === 'cuda' || name === 'tensorrt' ? { name, deviceId: Number(index) } : name
+}
+
+function specOf(metadata: ort.InferenceSession.ValueMetadata): TensorSpec {
+  if (!metadata.isTensor) return { name: metadata.name, dtype: 'float32', dims: [] }
+  return { name: metadata.name, dtype: metadata.type as DType, dims: metadata.shape.map((dim) => (dim === '' ? -1 : dim)) }
+}
+
+function toOrt(tensor: Tensor): ort.Tensor {
+  return new ort.Tensor(tensor.dtype as 'float32', tensor.data as Float32Array, tensor.dims)
+}
+
+function fromOrt(tensor: ort.Tensor): Tensor {
+  if (!(tensor.type in dtypes)) throw new TypeError(`the runtime returned a tensor of type ${tensor.type}, which Flyweight does not carry`)
+  return { dtype: tensor.type as DType, dims: tensor.dims, data: tensor.data as Tensor['data'] }
+}
