@@ -1,0 +1,107 @@
+// Who may import whom. The table is the architecture: a layer may import itself, the layers listed
+// beside it, and the leaves (errors, measurements); everything else is an error. Type-only imports count.
+
+const layers = {
+  tensor: [],
+  onnx: ['tensor'],
+  runtime: ['onnx', 'tensor'],
+  compress: ['onnx', 'runtime', 'tensor'],
+  registry: ['onnx', 'tensor'],
+  serving: ['registry', 'runtime', 'tensor'],
+  jobs: ['compress', 'registry', 'runtime', 'onnx', 'tensor'],
+  http: ['serving', 'registry', 'jobs', 'tensor', 'config'],
+  telemetry: ['serving', 'config'],
+  cli: ['app', 'config', 'compress', 'registry', 'runtime', 'tensor'],
+}
+
+const pathOf = (name) => `^src/${name}(/|\\.ts$)`
+const leaves = ['errors', 'measurements']
+
+/** One package, in a few files only. */
+const only = (name, packages, files, comment) => ({
+  name,
+  comment,
+  severity: 'error',
+  from: { path: '^src/', pathNot: files },
+  to: { path: `(^|node_modules/)(${packages})(/|$)` },
+})
+
+module.exports = {
+  forbidden: [
+    ...Object.entries(layers).map(([layer, allowed]) => ({
+      name: `${layer}-layer`,
+      comment: `${layer} may import ${[...allowed, ...leaves].join(', ')}; see docs/lifecycle.md`,
+      severity: 'error',
+      from: { path: pathOf(layer) },
+      to: { path: '^src/', pathNot: [layer, ...allowed, ...leaves].map(pathOf) },
+    })),
+    {
+      name: 'leaves',
+      comment: 'errors, measurements and config describe; they know no layer (config reports by errors)',
+      severity: 'error',
+      from: { path: '^src/(errors|measurements|config)\\.ts$' },
+      to: { path: '^src/', pathNot: '^src/errors\\.ts$' },
+    },
+    {
+      name: 'nobody-imports-app',
+      comment: 'app.ts wires the objects; only the command line starts it',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/cli/' },
+      to: { path: '^src/app\\.ts$' },
+    },
+    {
+      name: 'nobody-imports-main',
+      comment: 'main.ts is the entry; importing it would run the command line',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: '^src/main\\.ts$' },
+    },
+    only('fastify-in-http', 'fastify|@fastify', ['^src/http/', '^src/app\\.ts$'], 'Fastify stays in the door and the composition root'),
+    only('runtime-in-session', 'onnxruntime-node|onnxruntime-common', ['^src/runtime/session\\.ts$'], 'One file knows the runtime binding'),
+    only('sqlite-in-two-files', 'libsql', ['^src/registry/catalog\\.ts$', '^src/jobs/sqlite-queue\\.ts$'], 'SQLite stays behind the catalog and the queue'),
+    only('telemetry-libraries', 'prom-client|pino', ['^src/telemetry/'], 'Metrics and logging libraries stay in telemetry'),
+    only('terminal-libraries', 'commander|cli-progress', ['^src/cli/', '^src/main\\.ts$'], 'Terminal libraries stay in the command line'),
+    {
+      name: 'no-circular',
+      comment: 'A cycle means two files are one, or that a third is missing',
+      severity: 'error',
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: 'no-orphans',
+      comment: 'A file nobody imports is dead, unless it is an entry (main.ts, or a worker or process started by URL)',
+      severity: 'error',
+      from: { orphan: true, path: '^src/', pathNot: ['^src/main\\.ts$', '-(worker|process)\\.ts$'] },
+      to: {},
+    },
+    {
+      name: 'no-barrels',
+      comment: 'A barrel hides where things live: import from the file that defines them',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: '/(index|utils)\\.ts$' },
+    },
+    {
+      name: 'no-dev-dependencies',
+      comment: 'What src imports must be installed in production',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'], dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'resolvable',
+      comment: 'Every import must resolve',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { couldNotResolve: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    detectProcessBuiltinModuleCalls: true,
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'types', 'node', 'default'], mainFields: ['module', 'main', 'types'] },
+  },
+}
