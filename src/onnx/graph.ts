@@ -3,7 +3,7 @@
 import { subgraphs } from './attributes.js'
 import { tensorValues } from './builder.js'
 import { attribute } from './attributes.js'
-import type { GraphProto, NodeProto, TensorProto } from './proto.js'
+import type { GraphProto, ModelProto, NodeProto, TensorProto } from './proto.js'
 import type { Tensor } from '../tensor/tensor.js'
 
 export class GraphIndex {
@@ -84,5 +84,40 @@ export function* allGraphs(graph: GraphProto, path: readonly string[] = []): Gen
   yield { graph, path }
   for (const node of graph.node) {
     for (const inner of subgraphs(node)) yield* allGraphs(inner, [...path, node.name || node.opType])
+  }
+}
+
+/** Every tensor stored in a model: initializers, attribute values and sparse parts, of all graphs and local functions. */
+export function* allTensors(model: ModelProto): Generator<TensorProto> {
+  const training = model.trainingInfo.flatMap(({ initialization, algorithm }) => [initialization, algorithm])
+  for (const root of [model.graph, ...training]) {
+    if (!root) continue
+    for (const { graph } of allGraphs(root)) yield* graphTensors(graph)
+  }
+  for (const definition of model.functions) {
+    for (const node of definition.node) {
+      yield* nodeTensors(node)
+      for (const inner of subgraphs(node)) for (const { graph } of allGraphs(inner)) yield* graphTensors(graph)
+    }
+  }
+}
+
+function* graphTensors(graph: GraphProto): Generator<TensorProto> {
+  yield* graph.initializer
+  for (const sparse of graph.sparseInitializer) {
+    if (sparse.values) yield sparse.values
+    if (sparse.indices) yield sparse.indices
+  }
+  for (const node of graph.node) yield* nodeTensors(node)
+}
+
+function* nodeTensors(node: NodeProto): Generator<TensorProto> {
+  for (const { t, tensors, sparseTensor, sparseTensors } of node.attribute) {
+    if (t) yield t
+    yield* tensors
+    for (const sparse of sparseTensor ? [sparseTensor, ...sparseTensors] : sparseTensors) {
+      if (sparse.values) yield sparse.values
+      if (sparse.indices) yield sparse.indices
+    }
   }
 }

@@ -51,7 +51,8 @@ export {
 export function decodeModel(bytes: Uint8Array): ModelProto & { graph: GraphProto } {
   let model: ModelProto
   try {
-    model = fromBinary(ModelProtoSchema, bytes)
+    // A plain view: `Buffer.slice` shares memory where `Uint8Array.slice` copies, and weights become views of these bytes.
+    model = fromBinary(ModelProtoSchema, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength))
   } catch (cause) {
     throw new FlyweightError('invalid_model', `not an ONNX file: ${messageOf(cause)}`, { cause })
   }
@@ -59,6 +60,20 @@ export function decodeModel(bytes: Uint8Array): ModelProto & { graph: GraphProto
     throw new FlyweightError('invalid_model', 'not an ONNX file: it holds no graph with nodes')
   }
   return model as ModelProto & { graph: GraphProto }
+}
+
+/** A copy of one message whose fields may be replaced; lists, bytes and inner messages stay shared. */
+export function shallowCopy<T extends object>(message: T): T {
+  return Object.assign(Object.create(Object.getPrototypeOf(message)), message)
+}
+
+/** A copy that shares nothing that is changed in place but keeps weights' bytes shared. */
+export function structuralCopy<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value
+  if (Array.isArray(value)) return (typeof value[0] === 'object' ? value.map(structuralCopy) : value.slice()) as T
+  const copy = Object.create(Object.getPrototypeOf(value)) as Record<string, unknown>
+  for (const [key, field] of Object.entries(value)) copy[key] = structuralCopy(field)
+  return copy as T
 }
 
 /** Encodes a model; the same message always gives the same bytes. */
