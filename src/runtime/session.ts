@@ -1,6 +1,7 @@
 // The only import of onnxruntime-node. A session runs on the thread that opened it and blocks that
 // thread for the whole of a load or run, so only lanes and job processes open sessions.
 import ort from 'onnxruntime-node'
+import { FlyweightError } from '../errors.js'
 import { dtypes, type DType, type Tensor, type TensorSpec } from '../tensor/tensor.js'
 
 export interface SessionOptions {
@@ -23,7 +24,10 @@ export interface Session {
 
 export const runtimeVersion = `onnxruntime-node ${ort.env.versions.node ?? ort.env.versions.common}`
 
-/** Loads a model from a file path, or from bytes that need no external data. Throws what the runtime throws. */
+/**
+ * Loads a model from a file path, or from bytes that need no external data.
+ * @throws what the runtime throws, and FlyweightError `invalid_model` for inputs or outputs that are not tensors.
+ */
 export async function openSession(model: string | Uint8Array<ArrayBuffer>, options: SessionOptions = {}): Promise<Session> {
   const sessionOptions: ort.InferenceSession.SessionOptions = {
     executionProviders: [executionProvider(options.device ?? 'cpu')],
@@ -40,9 +44,12 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
     inputs: session.inputMetadata.map(specOf),
     outputs: session.outputMetadata.map(specOf),
     run: async (feeds, fetches) => {
-      const ortFeeds = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]))
-      const results = fetches === undefined ? await session.run(ortFeeds) : await session.run(ortFeeds, [...fetches])
-      return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, fromOrt(value as ort.Tensor)]))
+      const ortFeeds: Record<string, ort.Tensor> = {}
+      for (const name in feeds) ortFeeds[name] = toOrt(feeds[name] as Tensor)
+      const results = fetches === undefined ? await session.run(ortFeeds) : await session.run(ortFeeds, fetches)
+      const outputs: Record<string, Tensor> = {}
+      for (const name in results) outputs[name] = fromOrt(results[name] as ort.Tensor)
+      return outputs
     },
     release: () => session.release(),
   }
@@ -59,7 +66,15 @@ function executionProvider(device: string): ort.InferenceSession.ExecutionProvid
 }
 
 function specOf(metadata: ort.InferenceSession.ValueMetadata): TensorSpec {
-  if (!metadata.isTensor) return { name: metadata.name, dtype: 'float32', dims: [] }
+  if (!metadata.isTensor) {
+    throw new FlyweightError(
+      'invalid_model',
+      `"${metadata.name}" is a sequence, map or optional; only models whose inputs and outputs are tensors can be served`,
+    )
+  }
+  if (!(metadata.type in dtypes)) {
+    throw new FlyweightError('invalid_model', `"${metadata.name}" has element type ${metadata.type}, which is not supported`)
+  }
   return { name: metadata.name, dtype: metadata.type as DType, dims: metadata.shape.map((dim) => (dim === '' ? -1 : dim)) }
 }
 

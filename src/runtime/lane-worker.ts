@@ -1,0 +1,84 @@
+// The thread behind a Lane: sessions by key, one message at a time. Started by URL, never imported.
+// Everything slow and native happens here, so that the main thread never runs a model.
+import { parentPort, workerData } from 'node:worker_threads'
+import { FlyweightError, messageOf, type ErrorCode } from '../errors.js'
+import type { Tensor } from '../tensor/tensor.js'
+import type { LaneReply, LaneRequest, LaneRun } from './lane.js'
+import { openSession, type Session } from './session.js'
+
+const { device, threads } = workerData as { device: string; threads: number }
+const port = parentPort
+if (port === null) throw new Error('lane-worker.js runs as a worker thread only')
+
+const sessions = new Map<string, Session>()
+
+// Runs yield to the event loop before they start, so a later message must wait for its turn.
+let turn: Promise<void> = Promise.resolve()
+port.on('message', (request: LaneRequest) => {
+  turn = turn.then(() => handle(request))
+})
+
+async function handle(request: LaneRequest): Promise<void> {
+  try {
+    switch (request.op) {
+      case 'run': {
+        const result = await run(request.key, request.feeds, request.fetches)
+        return reply({ id: request.id, result }, buffersOf(result.outputs))
+      }
+      case 'load':
+        return reply({ id: request.id, result: await load(request.key, request.file) })
+      case 'unload':
+        return reply({ id: request.id, result: await unload(request.key) })
+      case 'close':
+        for (const key of sessions.keys()) await unload(key)
+        return port?.close()
+    }
+  } catch (error) {
+    reply({ id: request.id, error: { code: codeOf(error, request.op), detail: messageOf(error) } })
+  }
+}
+
+function reply(message: LaneReply, transfer: readonly ArrayBuffer[] = []): void {
+  port?.postMessage(message, transfer)
+}
+
+async function load(key: string, file: string): Promise<{ loadMs: number; residentBytes: number }> {
+  await unload(key)
+  const before = process.memoryUsage.rss()
+  const start = performance.now()
+  sessions.set(key, await openSession(file, { device, threads }))
+  const loadMs = performance.now() - start
+  return { loadMs, residentBytes: Math.max(0, process.memoryUsage.rss() - before) }
+}
+
+async function run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches: readonly string[] | undefined): Promise<LaneRun> {
+  const session = sessions.get(key)
+  if (session === undefined) throw new FlyweightError('inference_failed', `"${key}" is not loaded on this lane`)
+  const start = performance.now()
+  const outputs = await session.run(feeds, fetches)
+  return { outputs, runMs: performance.now() - start }
+}
+
+async function unload(key: string): Promise<void> {
+  const session = sessions.get(key)
+  sessions.delete(key)
+  await session?.release()
+}
+
+/** The buffers to move back, each once: two outputs may share one. */
+function buffersOf(outputs: Readonly<Record<string, Tensor>>): ArrayBuffer[] {
+  const buffers: ArrayBuffer[] = []
+  for (const name in outputs) {
+    const data = outputs[name]?.data
+    if (data !== undefined && !Array.isArray(data) && !buffers.includes(data.buffer)) buffers.push(data.buffer)
+  }
+  return buffers
+}
+
+function codeOf(error: unknown, op: LaneRequest['op']): ErrorCode {
+  if (error instanceof FlyweightError) return error.code
+  const text = messageOf(error)
+  if (/bad_alloc|out of memory|Failed to allocate/i.test(text)) return 'out_of_memory'
+  if (op === 'load') return 'invalid_model'
+  return /invalid dimensions for input|Invalid rank for input|Unexpected input data type/i.test(text) ? 'invalid_input' : 'inference_failed'
+}

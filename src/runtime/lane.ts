@@ -1,0 +1,171 @@
+// A lane: one worker thread that owns the sessions loaded on it and runs one batch at a time. This
+// side posts work and settles promises; which variants it holds and when is the caller's business.
+import { Worker } from 'node:worker_threads'
+import { FlyweightError, type ErrorCode } from '../errors.js'
+import type { Tensor } from '../tensor/tensor.js'
+
+export interface LaneOptions {
+  id: number
+  device: string
+  /** Intra-op threads of every session on this lane. */
+  threads: number
+}
+
+export interface LaneRun {
+  outputs: Record<string, Tensor>
+  /** Time inside the runtime, without queueing and messages. */
+  runMs: number
+}
+
+export interface LaneExit {
+  /** True after close(); false when the thread died by itself. */
+  expected: boolean
+  reason: string
+}
+
+/** Messages to the worker; `id` matches the reply. */
+export type LaneRequest =
+  | { id: number; op: 'load'; key: string; file: string }
+  | { id: number; op: 'run'; key: string; feeds: Readonly<Record<string, Tensor>>; fetches: readonly string[] | undefined }
+  | { id: number; op: 'unload'; key: string }
+  | { id: number; op: 'close' }
+export type LaneReply = { id: number; result: unknown } | { id: number; error: { code: ErrorCode; detail: string } }
+
+interface Pending {
+  resolve(result: never): void
+  reject(error: FlyweightError): void
+}
+
+/** How long close() waits for a thread; one stuck inside a native call ends only when that call does. */
+const CLOSE_TIMEOUT_MS = 2000
+
+export class Lane {
+  readonly id: number
+  readonly device: string
+  readonly #worker: Worker
+  readonly #pending = new Map<number, Pending>()
+  readonly #exitListeners = new Set<(exit: LaneExit) => void>()
+  readonly #exited: Promise<void>
+  #nextId = 1
+  #closing: Promise<void> | undefined
+  #dead: string | undefined
+
+  constructor({ id, device, threads }: LaneOptions) {
+    this.id = id
+    this.device = device
+    this.#worker = new Worker(new URL('./lane-worker.js', import.meta.url), { name: `lane-${id}`, workerData: { device, threads }, execArgv: [] })
+    this.#worker.on('message', (reply: LaneReply) => this.#settle(reply))
+    let failure: string | undefined
+    this.#worker.on('error', (error) => {
+      failure = error.message
+    })
+    this.#exited = new Promise((resolve) => {
+      this.#worker.on('exit', (code) => {
+        this.#die(failure ?? `it exited with code ${code}`)
+        for (const listener of this.#exitListeners) listener({ expected: this.#closing !== undefined, reason: this.#dead ?? '' })
+        resolve()
+      })
+    })
+  }
+
+  /**
+   * Opens a session on `file` under `key`. `residentBytes` is how much the process grew meanwhile: rough,
+   * since other threads allocate too.
+   * @throws FlyweightError `invalid_model` or `out_of_memory`; `inference_failed` when the thread dies.
+   */
+  load(key: string, file: string): Promise<{ loadMs: number; residentBytes: number }> {
+    return this.#post({ id: this.#nextId++, op: 'load', key, file })
+  }
+
+  /**
+   * Runs one batch. The feeds' ArrayBuffers move to the thread: the caller's arrays are empty afterwards.
+   * @throws FlyweightError `invalid_input` when shapes do not fit, else `inference_failed`.
+   */
+  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<LaneRun> {
+    const moved: Record<string, Tensor> = {}
+    const buffers: ArrayBuffer[] = []
+    for (const name in feeds) moved[name] = movable(feeds[name] as Tensor, buffers)
+    return this.#post({ id: this.#nextId++, op: 'run', key, feeds: moved, fetches }, buffers)
+  }
+
+  /** Releases the session of `key`; nothing happens when there is none. */
+  unload(key: string): Promise<void> {
+    return this.#post({ id: this.#nextId++, op: 'unload', key })
+  }
+
+  /**
+   * Rejects everything pending at once and ends the thread, releasing its sessions. A run in flight
+   * cannot be interrupted: then this resolves after two seconds at most and the thread ends with the run.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close(this.#pending.size === 0)
+    return this.#closing
+  }
+
+  /** Calls `listener` once, when the thread has ended for whatever reason; returns the unsubscribe function. */
+  onExit(listener: (exit: LaneExit) => void): () => void {
+    this.#exitListeners.add(listener)
+    return () => this.#exitListeners.delete(listener)
+  }
+
+  async #close(idle: boolean): Promise<void> {
+    const alive = this.#dead === undefined
+    this.#die('it was closed')
+    if (!alive) return
+    // A terminated thread frees its sessions only with its heap; an idle one can release them itself.
+    if (idle) this.#worker.postMessage({ id: 0, op: 'close' } satisfies LaneRequest)
+    else void this.#worker.terminate()
+    const timer = setTimeout(() => void this.#worker.terminate(), CLOSE_TIMEOUT_MS / 2)
+    const deadline = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_TIMEOUT_MS).unref())
+    await Promise.race([this.#exited, deadline])
+    clearTimeout(timer)
+    this.#worker.unref()
+  }
+
+  #post<Result>(request: LaneRequest, transfer: readonly ArrayBuffer[] = []): Promise<Result> {
+    return new Promise<Result>((resolve, reject) => {
+      if (this.#dead !== undefined) return reject(this.#deathError())
+      this.#pending.set(request.id, { resolve, reject })
+      try {
+        this.#worker.postMessage(request, transfer)
+      } catch (cause) {
+        this.#pending.delete(request.id)
+        reject(new FlyweightError('inference_failed', `the tensors could not be sent to lane ${this.id}: ${String(cause)}`, { cause }))
+      }
+    })
+  }
+
+  #settle(reply: LaneReply): void {
+    const pending = this.#pending.get(reply.id)
+    if (pending === undefined) return
+    this.#pending.delete(reply.id)
+    if ('error' in reply) pending.reject(new FlyweightError(reply.error.code, reply.error.detail))
+    else pending.resolve(reply.result as never)
+  }
+
+  #die(reason: string): void {
+    this.#dead ??= reason
+    for (const pending of this.#pending.values()) pending.reject(this.#deathError())
+    this.#pending.clear()
+  }
+
+  #deathError(): FlyweightError {
+    return new FlyweightError('inference_failed', `lane ${this.id} is gone: ${this.#dead}`)
+  }
+}
+
+/**
+ * Collects the buffer to transfer. Node's Buffer pool can be neither transferred nor detached, and a
+ * view on it would drag the whole pool along, so small partial views are copied out first.
+ */
+function movable(tensor: Tensor, buffers: ArrayBuffer[]): Tensor {
+  const { data } = tensor
+  if (Array.isArray(data)) return tensor
+  if (data.byteLength !== data.buffer.byteLength && data.buffer.byteLength <= Buffer.poolSize) {
+    const copy = data.slice()
+    buffers.push(copy.buffer)
+    return { dtype: tensor.dtype, dims: tensor.dims, data: copy }
+  }
+  if (!buffers.includes(data.buffer)) buffers.push(data.buffer)
+  return tensor
+}
