@@ -1,0 +1,195 @@
+// The content-addressed store of model files: `<root>/<digest>/model.onnx`, its external data beside
+// it, and report.json for what a build produced. Nothing half-written is ever visible: everything is
+// made in `<root>/.tmp`, synced, and renamed into place. Knows nothing of names or versions.
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { constants, copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join, normalize, relative } from 'node:path'
+import { FlyweightError } from '../errors.js'
+import type { DecisionReport } from '../measurements.js'
+import { externalFiles, resolveExternalFile } from '../onnx/external-data.js'
+import { decodeModel } from '../onnx/proto.js'
+
+const MODEL_FILE = 'model.onnx'
+const REPORT_FILE = 'report.json'
+const CHUNK_BYTES = 1 << 20
+
+export interface StoredArtifact {
+  /** SHA-256 (hex) over the model file and its external data. */
+  digest: string
+  /** The .onnx file inside the store. */
+  file: string
+  /** Model file and external data together. */
+  bytes: number
+}
+
+export class ArtifactStore {
+  readonly #root: string
+  readonly #temporary: string
+  #serial = 0
+
+  /** Creates `root` if needed and clears what a killed process left half-made there. */
+  constructor(root: string) {
+    this.#root = root
+    this.#temporary = join(root, '.tmp')
+    mkdirSync(this.#temporary, { recursive: true })
+    for (const name of readdirSync(this.#temporary)) {
+      if (!isAlive(Number.parseInt(name, 10))) rmSync(join(this.#temporary, name), { recursive: true, force: true })
+    }
+  }
+
+  /** Where the artifact's model is, whether or not it is there. */
+  fileOf(digest: string): string {
+    return join(this.#directoryOf(digest), MODEL_FILE)
+  }
+
+  has(digest: string): boolean {
+    return existsSync(this.fileOf(digest))
+  }
+
+  /** Digests of all artifacts, in no order. */
+  async list(): Promise<string[]> {
+    return (await readdir(this.#root)).filter((name) => /^[0-9a-f]{64}$/.test(name))
+  }
+
+  /** An empty folder inside the store, for putDirectory; cleared at the next start if its process dies. */
+  async makeTemporaryDirectory(): Promise<string> {
+    const directory = join(this.#temporary, `${process.pid}-${Date.now()}-${this.#serial++}`)
+    await mkdir(directory)
+    return directory
+  }
+
+  /**
+   * Copies a model and the external data files it names (which must lie inside its folder) into the store.
+   * @throws FlyweightError `invalid_model` when external data is missing or points out of the model's folder.
+   */
+  async putFile(onnxFile: string): Promise<StoredArtifact> {
+    const staging = await this.makeTemporaryDirectory()
+    try {
+      await copyFile(onnxFile, join(staging, MODEL_FILE), constants.COPYFILE_FICLONE)
+      for (const name of await externalDataOf(join(staging, MODEL_FILE))) {
+        const target = join(staging, name)
+        await mkdir(dirname(target), { recursive: true })
+        await copyFile(await resolveExternalFile(dirname(onnxFile), name), target, constants.COPYFILE_FICLONE)
+      }
+      return await this.putDirectory(staging)
+    } finally {
+      await rm(staging, { recursive: true, force: true })
+    }
+  }
+
+  /**
+   * Takes over a folder made by makeTemporaryDirectory that holds model.onnx and its external data.
+   * The folder is gone afterwards. Storing the same content twice gives the same artifact.
+   */
+  async putDirectory(directory: string): Promise<StoredArtifact> {
+    const { digest, bytes } = await digestDirectory(directory, { sync: true })
+    const target = this.#directoryOf(digest)
+    if (!(await this.verify(digest))) {
+      await rm(target, { recursive: true, force: true })
+      await rename(directory, target).catch(async (error: unknown) => {
+        if (!(await this.verify(digest))) throw error
+      })
+      await syncPath(this.#root)
+    }
+    await rm(directory, { recursive: true, force: true })
+    return { digest, file: join(target, MODEL_FILE), bytes }
+  }
+
+  /** Reads the whole artifact: true when it is there and its content has this digest. */
+  async verify(digest: string): Promise<boolean> {
+    if (!this.has(digest)) return false
+    return (await digestDirectory(this.#directoryOf(digest))).digest === digest
+  }
+
+  writeReport(digest: string, report: DecisionReport): void {
+    const staged = join(this.#temporary, `${process.pid}-${Date.now()}-${this.#serial++}.json`)
+    writeFileSync(staged, `${JSON.stringify(report, undefined, 2)}\n`, { flush: true })
+    renameSync(staged, join(this.#directoryOf(digest), REPORT_FILE))
+  }
+
+  /** The story of the build that made this artifact; undefined for a model the user brought. */
+  readReport(digest: string): DecisionReport | undefined {
+    const file = join(this.#directoryOf(digest), REPORT_FILE)
+    return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as DecisionReport) : undefined
+  }
+
+  async remove(digest: string): Promise<void> {
+    if (!this.has(digest)) return
+    const doomed = join(await this.makeTemporaryDirectory(), digest)
+    await rename(this.#directoryOf(digest), doomed)
+    await rm(dirname(doomed), { recursive: true, force: true })
+  }
+
+  #directoryOf(digest: string): string {
+    return join(this.#root, digest)
+  }
+}
+
+/**
+ * Names of the external data files a model refers to. Only a file whose bytes hold the key under which ONNX
+ * stores such a name is decoded at all, so that models with their weights inside are not.
+ */
+async function externalDataOf(onnxFile: string): Promise<string[]> {
+  const key = Buffer.from('\n\blocation')
+  let tail = Buffer.alloc(0)
+  for await (const chunk of chunksOf(onnxFile)) {
+    const window = Buffer.concat([tail, chunk])
+    if (window.includes(key)) return namesIn(onnxFile)
+    tail = Buffer.from(window.subarray(-key.length))
+  }
+  return []
+}
+
+async function namesIn(onnxFile: string): Promise<string[]> {
+  const names = externalFiles(decodeModel(await readFile(onnxFile))).map(normalize)
+  const reserved = names.find((name) => name === MODEL_FILE || name === REPORT_FILE)
+  if (reserved !== undefined) throw new FlyweightError('invalid_model', `external data may not be called ${reserved}`)
+  return names
+}
+
+/** Digest of one file is that of its bytes, as sha256sum prints it; further files follow by name, each after its name. */
+async function digestDirectory(directory: string, options: { sync?: boolean } = {}): Promise<{ digest: string; bytes: number }> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+  const others = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
+    .filter((name) => name !== MODEL_FILE && name !== REPORT_FILE)
+    .sort()
+  const hash = createHash('sha256')
+  let bytes = 0
+  for (const name of [MODEL_FILE, ...others]) {
+    if (name !== MODEL_FILE) hash.update(`\0${name}\0`)
+    for await (const chunk of chunksOf(join(directory, name))) hash.update(chunk)
+    bytes += (await stat(join(directory, name))).size
+    if (options.sync) await syncPath(join(directory, name))
+  }
+  if (options.sync) await syncPath(directory)
+  return { digest: hash.digest('hex'), bytes }
+}
+
+async function* chunksOf(file: string): AsyncGenerator<Buffer> {
+  const handle = await open(file)
+  try {
+    yield* handle.createReadStream({ highWaterMark: CHUNK_BYTES, autoClose: false }) as AsyncIterable<Buffer>
+  } finally {
+    await handle.close()
+  }
+}
+
+async function syncPath(path: string): Promise<void> {
+  const handle = await open(path)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
