@@ -1,10 +1,9 @@
 // An index over one GraphProto: who produces a tensor, who consumes it, which are constants.
 // It is a snapshot: after adding or removing nodes make a new one (or use rewrite.ts, which does).
-import { subgraphs } from './attributes.js'
-import { tensorValues } from './builder.js'
-import { attribute } from './attributes.js'
-import type { GraphProto, ModelProto, NodeProto, TensorProto } from './proto.js'
 import type { Tensor } from '../tensor/tensor.js'
+import { attribute, subgraphs } from './attributes.js'
+import { tensorValues } from './builder.js'
+import type { GraphProto, ModelProto, NodeProto, TensorProto } from './proto.js'
 
 export class GraphIndex {
   readonly graph: GraphProto
@@ -12,9 +11,14 @@ export class GraphIndex {
   readonly #consumers = new Map<string, NodeProto[]>()
   readonly #initializers: Map<string, TensorProto>
   readonly #outputs: Set<string>
+  readonly #inputs: Set<string>
+  readonly #outer: GraphIndex | undefined
 
-  constructor(graph: GraphProto) {
+  /** `outer` is the index of the graph around a subgraph, whose constants the subgraph can read. */
+  constructor(graph: GraphProto, outer?: GraphIndex) {
     this.graph = graph
+    this.#outer = outer
+    this.#inputs = new Set(graph.input.map((input) => input.name))
     this.#initializers = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]))
     this.#outputs = new Set(graph.output.map((output) => output.name))
     for (const node of graph.node) {
@@ -50,7 +54,8 @@ export class GraphIndex {
     const initializer = this.#initializers.get(tensor)
     if (initializer) return initializer
     const producer = this.#producers.get(tensor)
-    return producer?.opType === 'Constant' ? attribute(producer, 'value')?.t : undefined
+    if (producer) return producer.opType === 'Constant' ? attribute(producer, 'value')?.t : undefined
+    return this.#inputs.has(tensor) ? undefined : this.#outer?.constantProto(tensor)
   }
 
   /** The values of a constant tensor, or undefined if it is computed. */
