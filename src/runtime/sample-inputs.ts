@@ -4,10 +4,10 @@ import { float16From } from '../tensor/float16.js'
 import { allocate, elementCount, type NumericArray, type Tensor, type TensorData, type TensorSpec } from '../tensor/tensor.js'
 
 export interface SyntheticOptions {
-  /** Rows, for inputs whose first dimension is free. */
+  /** Rows, for free first dimensions and for every dimension of the same name. */
   batch: number
   seed: number
-  /** Size of every other free dimension; default 16. Equal names of one model should get equal sizes. */
+  /** Size of every other free dimension; default 16. */
   freeDim?: number | ((dim: number | string, axis: number, input: TensorSpec) => number)
 }
 
@@ -17,9 +17,10 @@ export interface SyntheticOptions {
  */
 export function syntheticFeeds(inputs: readonly TensorSpec[], options: SyntheticOptions): Record<string, Tensor> {
   const random = mulberry32(options.seed)
+  const batchNames = new Set(inputs.map(({ dims }) => dims[0]).filter((dim) => typeof dim === 'string'))
   return Object.fromEntries(
     inputs.map((input) => {
-      const dims = input.dims.map((dim, axis) => chooseDim(dim, axis, input, options))
+      const dims = input.dims.map((dim, axis) => (batchNames.has(dim as string) ? options.batch : chooseDim(dim, axis, input, options)))
       return [input.name, { dtype: input.dtype, dims, data: noise(input, elementCount(dims), random) }]
     }),
   )
