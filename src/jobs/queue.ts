@@ -39,11 +39,14 @@ export interface JobQueue {
   /** @throws FlyweightError `job_not_found` */
   get(id: string): Job
   list(filter?: { state?: JobState; kind?: JobKind }): Job[]
-  /** Queued: cancelled at once. Running: its process is stopped. Finished: left as it is. */
+  /** Queued or running: cancelled at once, and whoever runs it stops its process. Finished: left as it is. */
   cancel(id: string): Job
   /** Takes the oldest queued job and marks it running. */
   claim(): Job | undefined
   report(id: string, progress: JobProgress, logLine?: string): void
+  /** Puts a running job back as if it had not been claimed: the gateway stops, the job is not at fault. */
+  release(id: string): void
+  /** Ends a running job; one that has already ended (cancelled meanwhile) is left as it is. */
   finish(
     id: string,
     outcome: { state: 'succeeded'; result: unknown } | { state: 'failed'; error: { code: ErrorCode; detail: string } } | { state: 'cancelled' },
