@@ -47,6 +47,14 @@ export class ArtifactStore {
     return existsSync(this.fileOf(digest))
   }
 
+  /** The artifact as putFile returned it, without reading its content; undefined when it is not there. */
+  async find(digest: string): Promise<StoredArtifact | undefined> {
+    if (!this.has(digest)) return undefined
+    const directory = this.#directoryOf(digest)
+    const sizes = await Promise.all((await contentsOf(directory)).map(async (name) => (await stat(join(directory, name))).size))
+    return { digest, file: join(directory, MODEL_FILE), bytes: sizes.reduce((sum, size) => sum + size, 0) }
+  }
+
   /** Digests of all artifacts, in no order. */
   async list(): Promise<string[]> {
     return (await readdir(this.#root)).filter((name) => /^[0-9a-f]{64}$/.test(name))
@@ -150,15 +158,9 @@ async function namesIn(onnxFile: string): Promise<string[]> {
 
 /** Digest of one file is that of its bytes, as sha256sum prints it; further files follow by name, each after its name. */
 async function digestDirectory(directory: string, options: { sync?: boolean } = {}): Promise<{ digest: string; bytes: number }> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
-  const others = entries
-    .filter((entry) => entry.isFile())
-    .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
-    .filter((name) => name !== MODEL_FILE && name !== REPORT_FILE)
-    .sort()
   const hash = createHash('sha256')
   let bytes = 0
-  for (const name of [MODEL_FILE, ...others]) {
+  for (const name of await contentsOf(directory)) {
     if (name !== MODEL_FILE) hash.update(`\0${name}\0`)
     for await (const chunk of chunksOf(join(directory, name))) hash.update(chunk)
     bytes += (await stat(join(directory, name))).size
@@ -166,6 +168,13 @@ async function digestDirectory(directory: string, options: { sync?: boolean } = 
   }
   if (options.sync) await syncPath(directory)
   return { digest: hash.digest('hex'), bytes }
+}
+
+/** Names of an artifact's files, the model's first, then its external data in order; the report is none of them. */
+async function contentsOf(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+  const names = entries.filter((entry) => entry.isFile()).map((entry) => relative(directory, join(entry.parentPath, entry.name)))
+  return [MODEL_FILE, ...names.filter((name) => name !== MODEL_FILE && name !== REPORT_FILE).sort()]
 }
 
 async function* chunksOf(file: string): AsyncGenerator<Buffer> {

@@ -32,7 +32,8 @@ export interface CatalogChange {
 
 export class Catalog {
   readonly #database: Database.Database
-  readonly #machine: string
+  /** Fingerprint of this machine. */
+  readonly machine: string
   readonly #variants = new Map<string, Variant>()
   readonly #byVersion = new Map<string, readonly Variant[]>()
   readonly #profiles = new Map<string, Profile>()
@@ -41,7 +42,7 @@ export class Catalog {
   /** Opens `file`, or makes it. A file that is damaged or of another schema is renamed to `<file>.damaged-<time>` and begun anew. */
   constructor(file: string, { machine, warn }: CatalogOptions) {
     mkdirSync(dirname(file), { recursive: true })
-    this.#machine = machine
+    this.machine = machine
     this.#database = openOrRebuild(file, warn)
     const rows = <Row>(sql: string, ...parameters: string[]) => this.#database.prepare(sql).all(...parameters) as Row[]
     for (const { digest, json } of rows<{ digest: string; json: string }>('SELECT digest, json FROM profiles WHERE machine = ?', machine)) {
@@ -70,7 +71,7 @@ export class Catalog {
       this.#database.prepare('INSERT OR REPLACE INTO variants VALUES (?, ?)').run(variant.id, JSON.stringify(rest))
       if (profile) this.#writeProfile(variant.digest, profile)
     })()
-    if (profile?.machine === this.#machine) this.#profiles.set(variant.digest, profile)
+    if (profile?.machine === this.machine) this.#profiles.set(variant.digest, profile)
     this.#publish({ ...rest, profile: undefined })
   }
 
