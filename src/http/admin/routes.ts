@@ -1,0 +1,13 @@
+// The admin scope: every /admin route by subject.
+import type { Scope, Services } from '../services.js'
+import { cacheRoutes } from './cache.js'
+import { jobRoutes } from './jobs.js'
+import { modelRoutes } from './models.js'
+import { variantRoutes } from './variants.js'
+
+export function adminRoutes(scope: Scope, services: Services): void {
+  modelRoutes(scope, services)
+  jobRoutes(scope, services)
+  variantRoutes(scope, services)
+  cacheRoutes(scope, services)
+}

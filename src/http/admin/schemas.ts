@@ -1,0 +1,120 @@
+// What the admin routes answer, for the API description.
+import { Type } from 'typebox'
+import { ManifestSchema } from '../../registry/manifest.js'
+import { component } from '../answers.js'
+
+const tensorSpec = Type.Object({
+  name: Type.String(),
+  dtype: Type.String(),
+  dims: Type.Array(Type.Union([Type.Integer(), Type.String()]), { description: 'A string names a symbolic dimension, -1 is free' }),
+})
+const time = Type.String({ description: 'ISO 8601' })
+const recipe = Type.Array(Type.Object({ pass: Type.String() }), { description: 'Passes in order, each with its parameters' })
+
+export const adminComponents = {
+  ModelStatus: Type.Object({
+    name: Type.String(),
+    version: Type.String(),
+    state: Type.Enum(['READY', 'UNAVAILABLE', 'LOADING', 'UNLOADING']),
+    reason: Type.String({ description: 'Why it is not READY, or why the newest version on disk is not the one served' }),
+  }),
+  Model: Type.Object({
+    name: Type.String(),
+    version: Type.String(),
+    digest: Type.String({ description: 'SHA-256 of the model file and its external data' }),
+    bytes: Type.Integer(),
+    signature: Type.Object({
+      inputs: Type.Array(tensorSpec),
+      outputs: Type.Array(tensorSpec),
+      batchable: Type.Boolean(),
+      opset: Type.Integer(),
+      parameters: Type.Integer(),
+      operators: Type.Record(Type.String(), Type.Integer()),
+    }),
+    manifest: ManifestSchema,
+    labels: Type.Integer({ description: 'Number of labels' }),
+    hasSamples: Type.Boolean(),
+  }),
+  Variant: Type.Object({
+    id: Type.String({ description: '`<model>:<version>:<name>`' }),
+    model: Type.String(),
+    version: Type.String(),
+    name: Type.String(),
+    source: Type.Boolean({ description: 'True for the model as the user brought it' }),
+    recipe,
+    digest: Type.String(),
+    bytes: Type.Integer(),
+    fidelity: Type.Object({ score: Type.Number(), definition: Type.String(), samples: Type.Integer(), synthetic: Type.Boolean() }),
+    profile: Type.Optional(
+      Type.Object({
+        machine: Type.String(),
+        device: Type.String(),
+        latencies: Type.Array(Type.Object({ batch: Type.Integer(), p50Ms: Type.Number(), p99Ms: Type.Number(), runs: Type.Integer() })),
+        residentBytes: Type.Integer(),
+        loadMs: Type.Number(),
+        measuredAt: time,
+      }),
+    ),
+    state: Type.Enum(['ready', 'rejected', 'quarantined']),
+    reason: Type.String(),
+    sizeOnly: Type.Boolean({ description: 'Smaller but not faster: answers only when a request pins it' }),
+    pinned: Type.Boolean({ description: 'Kept in memory once loaded' }),
+    createdAt: time,
+  }),
+  Report: Type.Object({
+    recipe,
+    chosenBecause: Type.Optional(Type.String()),
+    toolchain: Type.String(),
+    sourceDigest: Type.String(),
+    nodes: Type.Array(
+      Type.Object({ node: Type.String(), opType: Type.String(), pass: Type.String(), action: Type.Enum(['done', 'skipped']), reason: Type.String() }),
+    ),
+    passes: Type.Array(Type.Object({ pass: Type.String(), seconds: Type.Number(), summary: Type.String() })),
+    fidelity: Type.Object({ score: Type.Number(), definition: Type.String() }),
+    gate: Type.Object({ admitted: Type.Boolean(), reason: Type.String(), finite: Type.Boolean() }),
+    sourceBytes: Type.Integer(),
+    variantBytes: Type.Integer(),
+  }),
+  Job: Type.Object({
+    id: Type.String(),
+    kind: Type.Enum(['compress', 'profile']),
+    state: Type.Enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']),
+    key: Type.String({ description: 'Queued or running jobs with the same key are one job' }),
+    progress: Type.Object({ fraction: Type.Number(), step: Type.String(), etaS: Type.Optional(Type.Number()) }),
+    log: Type.Array(Type.String()),
+    result: Type.Optional(Type.Unknown({ description: 'When succeeded' })),
+    error: Type.Optional(Type.Object({ code: Type.String(), detail: Type.String() }, { description: 'When failed' })),
+    attempts: Type.Integer(),
+    createdAt: time,
+    startedAt: Type.Optional(time),
+    finishedAt: Type.Optional(time),
+  }),
+  Cache: Type.Object({
+    budgetBytes: Type.Integer(),
+    residentBytes: Type.Integer(),
+    entries: Type.Array(
+      Type.Object({
+        variant: Type.String(),
+        lane: Type.Integer(),
+        bytes: Type.Integer(),
+        state: Type.Enum(['loading', 'resident']),
+        leases: Type.Integer({ description: 'Runs that hold it now' }),
+        pinned: Type.Boolean(),
+        loadedAt: time,
+        lastUsedAt: time,
+        hits: Type.Integer(),
+      }),
+    ),
+    evictions: Type.Record(Type.String(), Type.Integer(), { description: 'By reason' }),
+    loads: Type.Integer(),
+  }),
+  RouteExplanation: Type.Object({
+    model: Type.String(),
+    version: Type.String(),
+    sla: Type.Object({}),
+    chosen: Type.Optional(Type.String({ description: 'Absent when the request would be refused' })),
+    reason: Type.String(),
+    wouldBuild: Type.Optional(Type.String({ description: 'Recipe whose build such a request would trigger' })),
+    considered: Type.Array(component('Considered')),
+  }),
+}

@@ -1,0 +1,117 @@
+// Checks of bodies, parameters and queries against their TypeBox schemas, with errors that name the
+// field, what came and what was expected. Compiled once per schema, on first use.
+import type { TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+import type { TLocalizedValidationError } from 'typebox/error'
+import { FlyweightError, type FieldError } from '../errors.js'
+import { describe, pointerToken } from './describe.js'
+
+/** Throws FlyweightError `unknown_field` or `malformed` where a value does not fit. */
+export type Check = (value: unknown) => void
+
+interface AnySchema {
+  type?: string
+  properties?: Record<string, AnySchema>
+}
+
+/** @param root pointer of the value in the request: empty for a body */
+export function checkOf(schema: TSchema, root = ''): Check {
+  let compiled: ReturnType<typeof Compile<TSchema>> | undefined
+  return (value) => {
+    compiled ??= Compile(schema)
+    if (!compiled.Check(value)) throw refusal(schema as AnySchema, value, compiled.Errors(value), root)
+  }
+}
+
+const PARTS: Readonly<Record<string, string>> = { body: '', querystring: '/query', params: '/params', headers: '/headers' }
+
+/** Fastify's validator compiler: queries and parameters arrive as text and are converted, bodies are taken as they are. */
+export function validatorCompiler({ schema, httpPart }: { schema: unknown; httpPart?: string }): (value: unknown) => { value: unknown } | { error: Error } {
+  const check = checkOf(schema as TSchema, PARTS[httpPart ?? 'body'])
+  return (value) => {
+    const converted = httpPart === 'body' ? value : fromText(schema as AnySchema, value)
+    try {
+      check(converted)
+      return { value: converted }
+    } catch (error) {
+      return { error: error as Error }
+    }
+  }
+}
+
+/** Validator compiler of routes whose body is bytes, to be checked once it is read. */
+export function bytesPass(part: { schema: unknown; httpPart?: string }): (value: unknown) => { value: unknown } | { error: Error } {
+  return part.httpPart === 'body' ? (value) => ({ value }) : validatorCompiler(part)
+}
+
+/** Text that reads as the declared type becomes it; anything else stays text and is refused by the check. */
+function fromText({ properties = {} }: AnySchema, value: unknown): unknown {
+  return Object.fromEntries(
+    Object.entries((value ?? {}) as Record<string, unknown>).map(([name, text]) => {
+      const type = Object.hasOwn(properties, name) ? properties[name]?.type : undefined
+      if (typeof text !== 'string') return [name, text]
+      if (type === 'boolean' && /^(1|true)$/.test(text)) return [name, true]
+      if (type === 'boolean' && /^(0|false)$/.test(text)) return [name, false]
+      if ((type === 'number' || type === 'integer') && /^-?\d+(\.\d+)?$/.test(text)) return [name, Number(text)]
+      return [name, text]
+    }),
+  )
+}
+
+function refusal(schema: AnySchema, value: unknown, errors: readonly TLocalizedValidationError[], root: string): FlyweightError {
+  // Of a union's errors only the union's own says what was expected.
+  const unions = errors.filter(({ keyword }) => keyword === 'anyOf').map(({ instancePath }) => instancePath)
+  const fields = errors
+    .filter(({ keyword, instancePath }) => keyword === 'anyOf' || !unions.some((path) => instancePath.startsWith(path)))
+    .flatMap((error) => fieldErrors(schema, value, error))
+    .map(({ pointer, detail }) => ({ pointer: root + pointer, detail }))
+  const unknown = errors.some(({ keyword }) => keyword === 'additionalProperties')
+  const known = fields.length > 0 ? fields : [{ pointer: root, detail: `is ${describe(value)}, which does not fit` }]
+  return new FlyweightError(unknown ? 'unknown_field' : 'malformed', known.map(({ pointer, detail }) => `${pointer || 'the body'} ${detail}`).join('; '), {
+    errors: known,
+  })
+}
+
+function fieldErrors(schema: AnySchema, root: unknown, error: TLocalizedValidationError): FieldError[] {
+  const { instancePath: pointer } = error
+  const came = () => describe(valueAt(root, pointer))
+  switch (error.keyword) {
+    case 'boolean':
+      return []
+    case 'additionalProperties': {
+      const known = Object.keys(schemaAt(schema, error.schemaPath)?.properties ?? {})
+      const expected = known.length === 0 ? 'no fields are expected' : `expected ${known.join(', ')}`
+      return error.params.additionalProperties.map((name) => ({ pointer: `${pointer}/${pointerToken(name)}`, detail: `is not a field here; ${expected}` }))
+    }
+    case 'required':
+      return error.params.requiredProperties.map((name) => ({ pointer: `${pointer}/${pointerToken(name)}`, detail: 'is missing' }))
+    case 'type':
+      return [{ pointer, detail: `is ${came()}, expected ${String(error.params.type)}` }]
+    case 'enum':
+      return [{ pointer, detail: `is ${came()}, expected one of ${error.params.allowedValues.map((allowed) => JSON.stringify(allowed)).join(', ')}` }]
+    case 'const':
+      return [{ pointer, detail: `is ${came()}, expected ${JSON.stringify(error.params.allowedValue)}` }]
+    case 'anyOf':
+      return [{ pointer, detail: `is ${came()}, which is none of the kinds allowed here` }]
+    default:
+      return [{ pointer, detail: `is ${came()}: it ${error.message}` }]
+  }
+}
+
+function valueAt(root: unknown, pointer: string): unknown {
+  return steps(pointer).reduce<unknown>(
+    (value, step) => (typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[step] : undefined),
+    root,
+  )
+}
+
+function schemaAt(root: AnySchema, path: string): AnySchema | undefined {
+  return valueAt(root, path.replace(/^#/, '')) as AnySchema | undefined
+}
+
+function steps(pointer: string): string[] {
+  return pointer
+    .split('/')
+    .slice(1)
+    .map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'))
+}
