@@ -52,7 +52,8 @@ export function writeNpz(arrays: ReadonlyMap<string, Tensor>): Uint8Array {
   return zipSync(Object.fromEntries(files), { mtime: EPOCH, level: 6 })
 }
 
-function readNpy(bytes: Uint8Array, file: string): Tensor {
+/** One array of a .npy file; `file` names it in errors. @throws FlyweightError `invalid_input` */
+export function readNpy(bytes: Uint8Array, file: string): Tensor {
   const fail = (reason: string): never => {
     throw new FlyweightError('invalid_input', `array ${file}: ${reason}`)
   }

@@ -1,0 +1,46 @@
+// A decision report as text: what a build did, what it gained, and whether the gate let it in.
+import type { DecisionReport, GateLatency } from '../measurements.js'
+import { bytes, milliseconds, ratio, table, type Column } from './table.js'
+import type { Terminal } from './terminal.js'
+
+const latencyColumns: readonly Column<GateLatency>[] = [
+  { head: 'batch', cell: ({ batch }) => String(batch), align: 'right' },
+  { head: 'source ms', cell: ({ parentP50Ms }) => milliseconds(parentP50Ms), align: 'right' },
+  { head: 'variant ms', cell: ({ variantP50Ms }) => milliseconds(variantP50Ms), align: 'right' },
+  { head: 'ratio', cell: (latency) => ratio(latency.ratio), align: 'right' },
+]
+
+/** Lines that tell the verdict first, then latency, fidelity, bytes and what happened to the nodes. */
+export function reportLines(report: DecisionReport, paint: Terminal['paint']): string[] {
+  const { gate, fidelity, nodes, passes, chosenBecause, sourceBytes, variantBytes } = report
+  const synthetic = fidelity.synthetic ? paint('yellow', ', on noise: give the model samples for a figure that means something') : ''
+  const accuracy =
+    fidelity.accuracy === undefined ? [] : [`accuracy  ${percent(fidelity.accuracy.variant)} of labels, source ${percent(fidelity.accuracy.source)}`]
+  return [
+    `${gate.admitted ? paint('green', 'admitted') : paint('red', 'rejected')}: ${gate.reason}`,
+    ...(chosenBecause === undefined ? [] : [`recipe    ${report.recipe.map(({ pass }) => pass).join(' + ')}: ${chosenBecause}`]),
+    `fidelity  ${fidelity.score.toFixed(4)} over ${fidelity.samples} samples${synthetic}`,
+    paint('dim', `          ${fidelity.definition}`),
+    ...accuracy,
+    `bytes     ${bytes(sourceBytes)} → ${bytes(variantBytes)}`,
+    '',
+    ...table(latencyColumns, gate.latencies),
+    '',
+    ...passes.map(({ pass, seconds, summary }) => `${pass} (${seconds.toFixed(1)} s): ${summary}`),
+    ...skipped(nodes),
+  ]
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(2)} %`
+}
+
+/** Reasons why nodes were left as they were, most frequent first. */
+function skipped(nodes: DecisionReport['nodes']): string[] {
+  const counts = new Map<string, number>()
+  for (const { action, opType, reason } of nodes) {
+    if (action === 'skipped') counts.set(`${opType}: ${reason}`, (counts.get(`${opType}: ${reason}`) ?? 0) + 1)
+  }
+  const byCount = [...counts].sort(([, a], [, b]) => b - a).slice(0, 8)
+  return byCount.length === 0 ? [] : ['', 'left as they were:', ...byCount.map(([reason, count]) => `  ${count} × ${reason}`)]
+}
