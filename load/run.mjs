@@ -1,0 +1,153 @@
+// `npm run load`: the gateway, a naive server and a bare echo on the same machine in the same run, in
+// interleaved rounds, with the same row in JSON and in binary at 1, 16 and 64 connections. Writes
+// load/report.json and prints a table. `--quick` takes about half a minute; its figures are rougher.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { build, install, requireNode, root } from '../scripts/setup.mjs'
+
+requireNode()
+await install()
+await build()
+const { bareRequest, gatewayRequest, sampleRow } = await import('./bodies.mjs')
+const { buildVariant, quiet, readMetrics, variantsOf } = await import('./gateway-state.mjs')
+const { killAll, startDriver, startGateway, startServer } = await import('./processes.mjs')
+const { printReport, verdicts } = await import('./report.mjs')
+
+const quick = process.argv.includes('--quick')
+const plan = quick
+  ? { rounds: 1, seconds: 1, connections: [1, 64], models: ['digits'] }
+  : { rounds: 3, seconds: 2, connections: [1, 16, 64], models: ['digits', 'ocr-recognizer'] }
+const encodings = ['json', 'binary']
+const modelsDirectory = join(root, 'models')
+
+process.on('exit', killAll)
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+
+const dataDirectory = mkdtempSync(join(tmpdir(), 'flyweight-load-'))
+try {
+  const gateway = await startGateway({ dataDirectory, modelsDirectory })
+  const driver = startDriver()
+  console.log('waiting for the first profiles…')
+  await quiet(gateway.url)
+  const models = []
+  for (const model of plan.models) models.push(await measureModel(model, { gateway, driver }))
+  const report = { at: new Date().toISOString(), machine: machine(), plan: { ...plan, quick }, models }
+  report.verdicts = verdicts(report)
+  writeFileSync(join(root, 'load', 'report.json'), `${JSON.stringify(report, null, 2)}\n`)
+  printReport(report)
+  await driver.stop()
+  await gateway.stop()
+  process.exitCode = report.verdicts.every(({ met }) => met) ? 0 : 1
+} finally {
+  rmSync(dataDirectory, { recursive: true, force: true })
+}
+
+/** All cells of one model. Ways to ask: the gateway's own choice and, where it has other variants, the source pinned. */
+async function measureModel(model, { gateway, driver }) {
+  const sample = sampleRow(modelsDirectory, model)
+  const routed = model === 'ocr-recognizer'
+  if (routed) console.log(`building the int8 variant of ${model}…`)
+  const variants = routed ? await buildVariant(gateway.url, model, 'int8') : await variantsOf(gateway.url, model)
+  const source = variants.find((variant) => variant.source)
+  // A loose deadline and a fidelity that lets every admitted variant in: the router may trade one for speed.
+  const sla = routed ? { latencyMs: 1000, minFidelity: 0.8 } : undefined
+  const naive = await startNaive({ file: join(dataDirectory, 'artifacts', source.digest, 'model.onnx'), sample, driver })
+  const echo = await startServer('echo-server.mjs', [])
+  const subjects = [
+    { name: 'gateway', url: gateway.url, request: (encoding) => gatewayRequest({ model, ...sample, sla }, encoding) },
+    ...(routed
+      ? [{ name: 'gateway, source only', url: gateway.url, request: (encoding) => gatewayRequest({ model, ...sample, variant: source.name }, encoding) }]
+      : []),
+    { name: 'naive', url: naive.url, request: (encoding) => bareRequest(sample, encoding) },
+    { name: 'echo', url: echo.url, request: (encoding) => bareRequest(sample, encoding) },
+  ]
+  const cells = []
+  for (const encoding of encodings) {
+    for (const connections of plan.connections) {
+      cells.push(...(await measureCells({ model, subjects, encoding, connections, driver, gateway })))
+      console.log(
+        `${model} ${encoding} ${connections}: ${cells
+          .slice(-subjects.length)
+          .map(({ subject, requestsPerSecond }) => `${subject} ${Math.round(requestsPerSecond)}/s`)
+          .join(', ')}`,
+      )
+    }
+  }
+  await naive.stop()
+  await echo.stop()
+  const profiles = variants.map(({ name, state, fidelity, sizeOnly, profile }) => ({
+    name,
+    state,
+    fidelity: fidelity.score,
+    sizeOnly,
+    latencies: profile?.latencies,
+  }))
+  return { model, rowBytes: sample.row.byteLength, naiveThreads: naive.threads, variants: profiles, cells }
+}
+
+/** One encoding and number of connections: rounds A, B, C, A, B, C… and the median of each subject's rounds. */
+async function measureCells({ model, subjects, encoding, connections, driver, gateway }) {
+  const rounds = new Map(subjects.map(({ name }) => [name, []]))
+  for (const subject of subjects) await drive(driver, subject, { encoding, connections, seconds: quick ? 0.3 : 0.5 })
+  for (let round = 0; round < plan.rounds; round++) {
+    for (const subject of subjects) {
+      const ours = subject.url === gateway.url
+      const before = ours ? await readMetrics(gateway.url, model) : undefined
+      const figures = await drive(driver, subject, { encoding, connections, seconds: plan.seconds })
+      const after = ours ? await readMetrics(gateway.url, model) : undefined
+      rounds
+        .get(subject.name)
+        .push({ ...figures, ...(ours && { loopDelayP99Ms: after.loopDelayP99Ms, variants: difference(before.answered, after.answered) }) })
+    }
+  }
+  return subjects.map(({ name }) => ({ subject: name, encoding, connections, ...summary(rounds.get(name)) }))
+}
+
+function drive(driver, { url, request }, { encoding, connections, seconds }) {
+  const { path, headers, body } = request(encoding)
+  return driver.drive({ url: url + path, headers, bodyBase64: body.toString('base64'), connections, seconds })
+}
+
+function summary(rounds) {
+  const median = (field) => rounds.map((round) => round[field]).sort((a, b) => a - b)[Math.floor(rounds.length / 2)]
+  const variants = {}
+  for (const round of rounds) for (const [name, count] of Object.entries(round.variants ?? {})) variants[name] = (variants[name] ?? 0) + count
+  return {
+    requestsPerSecond: median('requestsPerSecond'),
+    p50Ms: median('p50Ms'),
+    p99Ms: median('p99Ms'),
+    failures: rounds.reduce((sum, { failures }) => sum + failures, 0),
+    // The worst round, not the median: the promise is about every one.
+    ...(rounds[0].loopDelayP99Ms !== undefined && { loopDelayP99Ms: Math.max(...rounds.map(({ loopDelayP99Ms }) => loopDelayP99Ms)) }),
+    ...(Object.keys(variants).length > 0 && { variants }),
+  }
+}
+
+function difference(before, after) {
+  return Object.fromEntries(
+    Object.entries(after)
+      .map(([name, count]) => [name, count - (before[name] ?? 0)])
+      .filter(([, count]) => count > 0),
+  )
+}
+
+/** The baseline with the runtime's default threads or with one, whichever serves more rows at 16 connections. */
+async function startNaive({ file, sample, driver }) {
+  const tried = []
+  for (const threads of ['default', '1']) {
+    const server = await startServer('naive-server.mjs', [file, JSON.stringify(sample.dims), threads])
+    const subject = { url: server.url, request: (encoding) => bareRequest(sample, encoding) }
+    await drive(driver, subject, { encoding: 'binary', connections: 16, seconds: 0.5 })
+    const { requestsPerSecond } = await drive(driver, subject, { encoding: 'binary', connections: 16, seconds: 1 })
+    tried.push({ ...server, threads, requestsPerSecond })
+  }
+  const [best, other] = tried.sort((a, b) => b.requestsPerSecond - a.requestsPerSecond)
+  await other.stop()
+  return best
+}
+
+function machine() {
+  const { version } = JSON.parse(readFileSync(join(root, 'node_modules', 'onnxruntime-node', 'package.json'), 'utf8'))
+  return { cpu: cpus()[0]?.model, cores: cpus().length, node: process.versions.node, runtime: `onnxruntime-node ${version}` }
+}
