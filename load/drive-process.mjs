@@ -2,7 +2,10 @@
 // what it measures or with the harness.
 import autocannon from 'autocannon'
 
-process.on('message', async ({ url, headers, bodyBase64, connections, seconds }) => {
+process.on('message', (cell) => void run(cell))
+process.on('disconnect', () => process.exit(0))
+
+async function run({ url, headers, bodyBase64, connections, seconds }) {
   const result = await autocannon({ url, method: 'POST', headers, body: Buffer.from(bodyBase64, 'base64'), connections, duration: seconds, timeout: 30 })
   process.send({
     requestsPerSecond: result['2xx'] / result.duration,
@@ -11,5 +14,4 @@ process.on('message', async ({ url, headers, bodyBase64, connections, seconds })
     failures: result.errors + result.timeouts + result.non2xx,
     answered: result['2xx'],
   })
-})
-process.on('disconnect', () => process.exit(0))
+}

@@ -79,7 +79,7 @@ function takeRows(tensor: Tensor, rows: InputOptions['rows']): Tensor {
   if (rows.from + rows.count > total)
     throw new FlyweightError('invalid_input', `rows ${rows.from} to ${rows.from + rows.count - 1} were asked for, the file has ${total}`)
   const width = tensor.data.length / total
-  return { dtype: tensor.dtype, dims: [rows.count, ...rest], data: tensor.data.slice(rows.from * width, (rows.from + rows.count) * width) as Tensor['data'] }
+  return { dtype: tensor.dtype, dims: [rows.count, ...rest], data: tensor.data.slice(rows.from * width, (rows.from + rows.count) * width) }
 }
 
 function toWire({ dtype, dims, data }: Tensor): InputValue {
@@ -92,7 +92,7 @@ export function numbersOf(dtype: string, data: unknown): ArrayLike<number | bigi
   if (typeof data !== 'string') return data as number[]
   const bytes = Buffer.from(data, 'base64')
   const { array, bytes: width } = dtypes[dtype as Exclude<DType, 'string'>]
-  return new array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer, 0, bytes.byteLength / width) as NumericArray
+  return new array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength), 0, bytes.byteLength / width)
 }
 
 function fault(name: string, detail: string): FlyweightError {

@@ -23,7 +23,7 @@ export async function followJob(terminal: Terminal, gateway: GatewayClient, id: 
   let last: JobView | undefined
   try {
     for await (const job of gateway.events<JobView>(`/admin/jobs/${id}/events`)) {
-      last = { ...last, ...job }
+      last = job
       bar.update(job.progress.fraction, job.state === 'queued' ? 'queued' : job.progress.step, job.progress.etaS)
       if (!terminal.interactive && !finished(job)) terminal.json({ job: id, state: job.state, ...job.progress })
     }

@@ -21,7 +21,7 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
 }
 
 function widthOf(text: string): number {
-  return [...text.replace(ANSI, '')].length
+  return Array.from(text.replace(ANSI, '')).length
 }
 
 function pad(text: string, width: number, align: 'left' | 'right'): string {

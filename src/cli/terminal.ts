@@ -35,7 +35,7 @@ export interface TerminalOptions {
 
 /** `NO_COLOR` (https://no-color.org) turns colours off when set to anything but the empty string. */
 export function openTerminal({ json = false, environment = process.env, stdout = process.stdout, stderr = process.stderr }: TerminalOptions = {}): Terminal {
-  const interactive = stdout.isTTY === true && !json
+  const interactive = stdout.isTTY && !json
   const colours = interactive && !environment['NO_COLOR'] && environment['TERM'] !== 'dumb'
   return {
     interactive,
