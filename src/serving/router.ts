@@ -107,12 +107,14 @@ function run(chosen: Plan, reason: string): Dispatch {
 function plan(candidate: Candidate, input: DispatchInput, slackMs: number): Plan | undefined {
   const members: number[] = []
   let rows = 0
+  let tightestMs = slackMs
   for (const [index, waiting] of input.queue.entries()) {
     const grown = rows + waiting.rows
     if (index > 0 && grown > input.maxBatch) break
     if (refusal(candidate, waiting) !== undefined) continue
     const prediction = candidate.predict(grown)
-    if (prediction !== undefined && prediction.p99Ms + candidate.loadMs > slackMs) break
+    tightestMs = Math.min(tightestMs, waiting.deadline - input.now - input.epsilonMs)
+    if (prediction !== undefined && prediction.p99Ms + candidate.loadMs > tightestMs) break
     members.push(index)
     rows = grown
   }

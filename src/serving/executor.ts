@@ -1,0 +1,186 @@
+// Sees one batch through: variant into memory, rows collated, run on the lane, rows handed back.
+// Here failures are contained: a bad row fails alone, a lost lane's requests get one more try.
+import { FlyweightError, messageOf } from '../errors.js'
+import type { Variant, VariantState } from '../registry/model.js'
+import type { LaneRun } from '../runtime/lane.js'
+import { concatenate, split } from './collate.js'
+import type { LanePool } from './lane-pool.js'
+import type { LatencyBook } from './latency-book.js'
+import type { Entry, ModelQueue } from './model-queue.js'
+import type { ServingObserver } from './observer.js'
+import type { Placement, VariantCache } from './variant-cache.js'
+import { residentBytesOf } from './variant-cost.js'
+
+export interface Batch {
+  queue: ModelQueue
+  lane: number
+  members: readonly Entry[]
+  rows: number
+  variant: Variant
+  reason: string
+}
+
+export interface ExecutorOptions {
+  lanes: LanePool
+  cache: VariantCache
+  book: LatencyBook
+  observer: ServingObserver
+  runTimeoutMs: number
+  setState(variant: Variant, state: VariantState, reason: string): void
+}
+
+/** Lanes a variant may take down before it is quarantined. */
+const LETHAL = 2
+
+export class Executor {
+  readonly #options: ExecutorOptions
+  readonly #kills = new Map<string, number>()
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options
+  }
+
+  /** Never rejects: every member is answered, refused or put back. */
+  async execute(batch: Batch): Promise<void> {
+    const { queue, members, variant, lane } = batch
+    queue.inFlight += members.length
+    try {
+      const { release } = await this.#options.cache.acquire(this.#placement(variant, lane))
+      try {
+        await this.#runBatch(batch)
+      } finally {
+        release()
+      }
+    } catch (error) {
+      this.#loadFailed(batch, asFlyweight(error))
+    } finally {
+      queue.inFlight -= members.length
+    }
+  }
+
+  /** Brings a variant into memory ahead of need; a failure shows when it is needed. */
+  async preload(variant: Variant, lane: number): Promise<void> {
+    try {
+      const { release } = await this.#options.cache.acquire(this.#placement(variant, lane))
+      release()
+    } catch {
+      return
+    }
+  }
+
+  #placement(variant: Variant, lane: number): Placement {
+    return { variant: variant.id, model: variant.model, lane, file: variant.file, bytes: residentBytesOf(variant), pinned: variant.pinned }
+  }
+
+  async #runBatch(batch: Batch): Promise<void> {
+    const { queue, members, variant, rows } = batch
+    const startedAt = performance.now()
+    try {
+      const { outputs, runMs } = await this.#run(batch, members)
+      const endedAt = performance.now()
+      const parts = split(
+        outputs,
+        members.map((member) => member.rows),
+      )
+      this.#options.book.observe(variant.id, queue.bucket.key, rows, endedAt - startedAt)
+      this.#options.observer.batchFinished({ model: variant.model, variant: variant.name, rows, inferMs: runMs })
+      const timed = members.filter((member) => member.deadline < Infinity)
+      queue.learn(rows, endedAt - startedAt, timed.length === 0 ? undefined : timed.some((member) => member.deadline < endedAt))
+      for (const [index, member] of members.entries()) {
+        const result = parts[index] ?? {}
+        member.resolve({
+          variant: variant.name,
+          fidelity: variant.fidelity.score,
+          outputs: result,
+          reason: batch.reason,
+          queueMs: startedAt - member.enqueuedAt,
+          inferMs: runMs,
+          batchSize: rows,
+        })
+      }
+    } catch (cause) {
+      await this.#runFailed(batch, asFlyweight(cause))
+    }
+  }
+
+  #run({ queue, lane, variant }: Batch, members: readonly Entry[]): Promise<LaneRun> {
+    const { lanes, runTimeoutMs } = this.#options
+    const worker = lanes.lane(lane)
+    if (worker === undefined) throw laneGone(lane)
+    const running = worker.run(
+      variant.id,
+      concatenate(
+        members.map(({ feeds }) => feeds),
+        queue.model.signature,
+      ),
+      fetchesOf(members),
+    )
+    let timer: NodeJS.Timeout | undefined
+    const hang = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(new FlyweightError('run_timeout', `${variant.id} ran longer than ${runTimeoutMs} ms`))
+        lanes.abandon(lane, `${variant.id} ran longer than ${runTimeoutMs} ms`)
+      }, runTimeoutMs)
+    })
+    return Promise.race([running, hang]).finally(() => clearTimeout(timer))
+  }
+
+  async #runFailed(batch: Batch, error: FlyweightError): Promise<void> {
+    const { members, lane, variant } = batch
+    const alive = this.#options.lanes.lane(lane) !== undefined
+    if (!alive) this.#blame(variant)
+    if (!alive && error.code !== 'run_timeout') return this.#retry(batch, error)
+    if (!alive || members.length === 1) return reject(members, error)
+    // One row can fail a whole batch: alone, each request gets what it deserves.
+    for (const member of members) await this.#runBatch({ ...batch, members: [member], rows: member.rows })
+  }
+
+  #loadFailed(batch: Batch, error: FlyweightError): void {
+    const { variant, lane } = batch
+    if (this.#options.lanes.lane(lane) === undefined) {
+      this.#blame(variant)
+      return this.#retry(batch, error)
+    }
+    if (error.code !== 'invalid_model' || variant.source) return reject(batch.members, error)
+    this.#options.setState(variant, 'quarantined', `it cannot be loaded: ${error.message}`)
+    this.#retry(batch, error)
+  }
+
+  #retry({ members, queue }: Batch, error: FlyweightError): void {
+    for (const member of members) {
+      if (member.retries > 0) member.reject(error)
+      else {
+        member.retries += 1
+        queue.restore(member)
+      }
+    }
+  }
+
+  #blame(variant: Variant): void {
+    const kills = (this.#kills.get(variant.id) ?? 0) + 1
+    this.#kills.set(variant.id, kills)
+    if (kills >= LETHAL) this.#options.setState(variant, 'quarantined', `it took down ${kills} lanes`)
+  }
+}
+
+function reject(members: readonly Entry[], error: FlyweightError): void {
+  for (const member of members) member.reject(error)
+}
+
+/** Outputs that any member wants; undefined when one wants all. */
+function fetchesOf(members: readonly Entry[]): string[] | undefined {
+  const wanted = new Set<string>()
+  for (const { outputs } of members) {
+    if (outputs === undefined) return undefined
+    for (const name of outputs) wanted.add(name)
+  }
+  return [...wanted]
+}
+
+function laneGone(lane: number): FlyweightError {
+  return new FlyweightError('inference_failed', `lane ${lane} is gone`)
+}
+
+function asFlyweight(error: unknown): FlyweightError {
+  return error instanceof FlyweightError ? error : new FlyweightError('internal', messageOf(error), { cause: error })
+}

@@ -1,0 +1,240 @@
+// The machinery behind the router: when a lane is free it asks the policy, takes the batch out of its
+// queue, and sees it through (executor.ts). It holds the queues; it makes no choice of its own.
+import { FlyweightError } from '../errors.js'
+import type { ModelVersion, Variant } from '../registry/model.js'
+import type { Executor } from './executor.js'
+import type { LanePool } from './lane-pool.js'
+import type { Bucket, LatencyBook } from './latency-book.js'
+import { ModelQueue, type Entry } from './model-queue.js'
+import type { ServingObserver } from './observer.js'
+import { dispatch, type Candidate } from './router.js'
+import { loadMsOf, residentBytesOf } from './variant-cost.js'
+import type { VariantCache } from './variant-cache.js'
+
+export interface SchedulerLimits {
+  maxBatch: number
+  maxDelayMs: number
+  maxQueuedRows: number
+  maxQueuedBytes: number
+}
+
+export interface SchedulerOptions {
+  lanes: LanePool
+  cache: VariantCache
+  book: LatencyBook
+  executor: Executor
+  observer: ServingObserver
+  limits: SchedulerLimits
+  variants(model: ModelVersion): readonly Variant[]
+}
+
+/** How often expired entries are looked for while anything waits. */
+const SWEEP_MS = 20
+
+export class Scheduler {
+  readonly #options: SchedulerOptions
+  readonly #queues = new Map<string, ModelQueue>()
+  readonly #preloads = new Map<string, Variant>()
+  #pumping = false
+  #timer: NodeJS.Timeout | undefined
+  #sweep: NodeJS.Timeout | undefined
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options
+  }
+
+  queue(model: ModelVersion, bucket: Bucket): ModelQueue {
+    const key = `${model.name}:${model.version}:${model.digest}|${bucket.key}`
+    let queue = this.#queues.get(key)
+    if (queue === undefined) this.#queues.set(key, (queue = new ModelQueue(model, bucket)))
+    return queue
+  }
+
+  get queuedRequests(): number {
+    return [...this.#queues.values()].reduce((sum, queue) => sum + queue.length + queue.inFlight, 0)
+  }
+
+  /** @throws FlyweightError `overloaded` when the queue is full; nothing is queued then. */
+  submit(queue: ModelQueue, entry: Entry): void {
+    const { limits, observer } = this.#options
+    const [rows, bytes] = [this.#sum(queue.model.name, 'rows'), this.#sum(undefined, 'bytes')]
+    if (rows + entry.rows > limits.maxQueuedRows || bytes + entry.bytes > limits.maxQueuedBytes) {
+      const drainMs = (rows * queue.msPerRow) / this.#options.lanes.count
+      throw new FlyweightError('overloaded', `the queue of ${queue.model.name} is full: ${rows} rows and ${bytes} bytes wait`, {
+        retryAfterS: Math.max(1, Math.ceil(drainMs / 1000)),
+      })
+    }
+    queue.add(entry, performance.now())
+    observer.queueDepth(queue.model.name, rows + entry.rows)
+    this.#sweep ??= setInterval(() => this.#sweepOverdue(), SWEEP_MS)
+    this.wake()
+  }
+
+  /** Predicted milliseconds of queued work due before `deadline`, spread over the lanes. */
+  backlogMs(deadline: number): number {
+    return [...this.#queues.values()].reduce((sum, queue) => sum + queue.rowsBefore(deadline) * queue.msPerRow, 0) / this.#options.lanes.count
+  }
+
+  laneFreeMs(now: number): number {
+    const { lanes } = this.#options
+    return Math.min(...Array.from({ length: lanes.count }, (_, id) => lanes.freeInMs(id, now)))
+  }
+
+  /** Loads a variant on the next free lane, so that later requests find it resident. */
+  preload(variant: Variant): void {
+    if (this.#options.cache.lanesOf(variant.id).length > 0) return
+    this.#preloads.set(variant.id, variant)
+    this.wake()
+  }
+
+  /** Looks for work soon; every request read in this turn of the event loop joins the same decision. */
+  wake(): void {
+    if (this.#pumping) return
+    this.#pumping = true
+    setImmediate(() => {
+      this.#pumping = false
+      this.#pump()
+    })
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
+    clearInterval(this.#sweep)
+    const error = new FlyweightError('draining', 'the gateway stopped before this request had its turn')
+    for (const queue of this.#queues.values()) for (const entry of queue.overdue(Infinity).expired) if (queue.remove(entry)) entry.reject(error)
+  }
+
+  #pump(): void {
+    clearTimeout(this.#timer)
+    this.#startPreloads()
+    let wakeAt = Infinity
+    const ordered = [...this.#queues.values()].filter((queue) => queue.length > 0).sort(byUrgency)
+    for (const queue of ordered) {
+      for (const lane of this.#freeLanes(queue.model)) {
+        if (queue.length === 0) break
+        wakeAt = Math.min(wakeAt, this.#offer(queue, lane))
+      }
+    }
+    if (wakeAt < Infinity) this.#timer = setTimeout(() => this.wake(), Math.max(0, wakeAt - performance.now()))
+  }
+
+  /** Offers a free lane to a queue; returns when the queue wants to be asked again, or Infinity. */
+  #offer(queue: ModelQueue, lane: number): number {
+    const { lanes, limits, executor } = this.#options
+    for (;;) {
+      const now = performance.now()
+      const head = queue.line[0]
+      if (head === undefined) return Infinity
+      const decision = dispatch({
+        now,
+        queue: queue.line,
+        candidates: this.candidates(queue, lane),
+        arrivalRate: queue.arrivalRate(now),
+        lanes: lanes.count,
+        epsilonMs: queue.epsilonMs,
+        maxBatch: queue.model.signature.batchable ? Math.min(limits.maxBatch, queue.model.manifest.policy?.maxBatch ?? Infinity) : 1,
+        maxDelayMs: queue.model.manifest.policy?.maxDelayMs ?? limits.maxDelayMs,
+        headWaitedMs: now - head.enqueuedAt,
+        expectedRequests: queue.expectedRequests(now),
+      })
+      switch (decision.kind) {
+        case 'run': {
+          const line = queue.line
+          const members = decision.members.map((index) => line[index] as Entry)
+          for (const member of members) queue.remove(member)
+          this.#options.observer.queueDepth(queue.model.name, this.#sum(queue.model.name, 'rows'))
+          lanes.take(lane, now + decision.candidate.loadMs + (decision.candidate.predict(decision.rows)?.p50Ms ?? 0))
+          const variant = this.#variant(queue.model, decision.candidate.id)
+          void executor.execute({ queue, lane, members, rows: decision.rows, variant, reason: decision.reason }).finally(() => lanes.give(lane))
+          return Infinity
+        }
+        case 'late':
+          this.#miss(queue, head)
+          continue
+        case 'wait':
+          return decision.untilMs
+        case 'nothing':
+          return Infinity
+      }
+    }
+  }
+
+  /** The model's variants as they stand for one lane, or for any lane when `lane` is undefined. */
+  candidates(queue: ModelQueue, lane?: number): Candidate[] {
+    return this.#options.variants(queue.model).flatMap((variant) => {
+      const loadMs = this.#loadMs(variant, queue, lane)
+      if (loadMs === undefined) return []
+      const { id, name, fidelity, state, sizeOnly } = variant
+      return [{ id, name, fidelity: fidelity.score, state, sizeOnly, loadMs, predict: (batch: number) => this.#options.book.predict(id, queue.bucket, batch) }]
+    })
+  }
+
+  /** Milliseconds until the variant could run; undefined when it is better left to the lanes that hold it. */
+  #loadMs(variant: Variant, queue: ModelQueue, lane: number | undefined): number | undefined {
+    const { cache } = this.#options
+    if (lane !== undefined && cache.isResident(variant.id, lane)) return 0
+    const loadMs = loadMsOf(variant)
+    const holders = cache.lanesOf(variant.id)
+    if (holders.length === 0) return loadMs
+    if (lane === undefined) return 0
+    // A second copy is worth its load only if the queue would outlast it, and never at another variant's cost.
+    const drainMs = (queue.rows * queue.msPerRow) / holders.length
+    return drainMs > loadMs && cache.fitsFree(residentBytesOf(variant)) ? loadMs : undefined
+  }
+
+  #freeLanes(model: ModelVersion): number[] {
+    const { lanes, cache } = this.#options
+    const holding = (lane: number) => this.#options.variants(model).filter((variant) => cache.isResident(variant.id, lane)).length
+    return lanes.free().sort((a, b) => holding(b) - holding(a) || cache.bytesOn(a) - cache.bytesOn(b))
+  }
+
+  #startPreloads(): void {
+    const { lanes, executor, cache } = this.#options
+    for (const [id, variant] of this.#preloads) {
+      const [lane] = lanes.free().sort((a, b) => cache.bytesOn(a) - cache.bytesOn(b))
+      if (lane === undefined) return
+      this.#preloads.delete(id)
+      lanes.take(lane, performance.now() + loadMsOf(variant))
+      void executor.preload(variant, lane).finally(() => lanes.give(lane))
+    }
+  }
+
+  #sweepOverdue(): void {
+    const now = performance.now()
+    for (const [key, queue] of this.#queues) {
+      if (queue.length > 0) {
+        const { late, expired } = queue.overdue(now)
+        for (const entry of expired) {
+          if (queue.remove(entry))
+            entry.reject(new FlyweightError('deadline_passed', `it waited ${Math.round(now - entry.enqueuedAt)} ms without its turn`, { retryAfterS: 1 }))
+        }
+        for (const entry of late) this.#miss(queue, entry)
+      } else if (queue.inFlight === 0 && queue.expectedRequests(now) < 0) this.#queues.delete(key)
+    }
+    if ([...this.#queues.values()].every((queue) => queue.length === 0)) {
+      clearInterval(this.#sweep)
+      this.#sweep = undefined
+    }
+    this.wake()
+  }
+
+  #miss(queue: ModelQueue, entry: Entry): void {
+    if (!entry.refuseLate) return queue.demote(entry)
+    if (queue.remove(entry)) entry.reject(new FlyweightError('deadline_passed', 'the deadline passed in the queue', { retryAfterS: 1 }))
+  }
+
+  #variant(model: ModelVersion, id: string): Variant {
+    return this.#options.variants(model).find((variant) => variant.id === id) as Variant
+  }
+
+  #sum(model: string | undefined, what: 'rows' | 'bytes'): number {
+    let sum = 0
+    for (const queue of this.#queues.values()) if (model === undefined || queue.model.name === model) sum += queue[what]
+    return sum
+  }
+}
+
+function byUrgency(a: ModelQueue, b: ModelQueue): number {
+  const [left, right] = [a.urgency, b.urgency]
+  return Number(left.bestEffort) - Number(right.bestEffort) || left.turn - right.turn
+}
