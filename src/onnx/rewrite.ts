@@ -1,7 +1,8 @@
 // Table-driven graph rewriting: rules say what to look for and what to put there; this file walks the
 // graphs (subgraphs too), keeps the order valid, drops dead nodes and proves that no name dangles.
 import { subgraphs } from './attributes.js'
-import { GraphIndex, allGraphs, usedTensors } from './graph.js'
+import { GraphIndex, usedTensors } from './graph.js'
+import { nodeNames, tensorNames, type NameNodes } from './names.js'
 import type { GraphProto, ModelProto, NodeProto, TensorProto } from './proto.js'
 
 /** What one match becomes. `remove` defaults to the matched node; names it wrote that others read must be written again. */
@@ -14,7 +15,7 @@ export interface Replacement {
 export interface RewriteContext {
   node: NodeProto
   index: GraphIndex
-  /** A tensor or node name that nothing in the model has, derived from `base`. */
+  /** A tensor name that nothing in the model has, derived from `base`. New nodes are given unique names by themselves. */
   uniqueName: (base: string) => string
 }
 
@@ -37,15 +38,17 @@ export function rule<Binding>(definition: RewriteRule<Binding>): RewriteRule {
 const MAX_SWEEPS = 1000
 
 /**
- * Applies `rules` to every graph of `model`, in place, until none matches, then drops dead nodes.
+ * Applies `rules` to every graph of `model`, in place, until none matches, and drops dead nodes.
  * Deterministic: nodes in graph order, rules in table order. Returns how often each rule was applied.
  * @throws Error when rules do not settle or leave a name dangling: a defect of the rules, not of the model.
  */
 export function rewrite(model: ModelProto & { graph: GraphProto }, rules: readonly RewriteRule[]): Record<string, number> {
   const counts: Record<string, number> = Object.fromEntries(rules.map(({ name }) => [name, 0]))
-  const uniqueName = nameSource(model)
-  rewriteGraph(model.graph, undefined, { rules, counts, uniqueName })
+  const run = { rules, counts, uniqueName: tensorNames(model), nameNodes: nodeNames(model) }
   removeDeadNodes(model)
+  // A dead reader can hide a match ("nothing else reads it"), so look again once it is gone.
+  do rewriteGraph(model.graph, undefined, run)
+  while (removeDeadNodes(model) > 0)
   checkNames(model)
   return counts
 }
@@ -55,25 +58,11 @@ export function removeDeadNodes(model: ModelProto & { graph: GraphProto }): numb
   return removeDead(model.graph)
 }
 
-/** Makes names that no tensor or node of the model has. */
-export function nameSource(model: ModelProto & { graph: GraphProto }): (base: string) => string {
-  const taken = new Set<string>()
-  for (const { graph } of allGraphs(model.graph)) {
-    for (const { name } of [...graph.input, ...graph.initializer, ...graph.output]) taken.add(name)
-    for (const node of graph.node) for (const name of [node.name, ...node.input, ...node.output]) taken.add(name)
-  }
-  return (base) => {
-    let name = base
-    for (let n = 1; taken.has(name); n++) name = `${base}_${n}`
-    taken.add(name)
-    return name
-  }
-}
-
 interface Run {
   rules: readonly RewriteRule[]
   counts: Record<string, number>
   uniqueName: (base: string) => string
+  nameNodes: NameNodes
 }
 
 function rewriteGraph(graph: GraphProto, outer: GraphIndex | undefined, run: Run): void {
@@ -103,6 +92,7 @@ function sweep(graph: GraphProto, outer: GraphIndex | undefined, run: Run): bool
       if (remove.some((one) => removed.has(one)) || tensors.some((name) => touched.has(name))) break
       for (const one of remove) removed.add(one)
       for (const name of tensors) touched.add(name)
+      run.nameNodes(remove, nodes)
       added.set(node, nodes)
       graph.initializer.push(...initializers)
       run.counts[candidate.name] = (run.counts[candidate.name] ?? 0) + 1

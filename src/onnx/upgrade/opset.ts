@@ -3,8 +3,8 @@
 import { FlyweightError } from '../../errors.js'
 import { subgraphs } from '../attributes.js'
 import { GraphIndex } from '../graph.js'
+import { nodeNames, tensorNames, type NameNodes } from '../names.js'
 import { create, OperatorSetIdProtoSchema, structuralCopy, type GraphProto, type ModelProto, type NodeProto } from '../proto.js'
-import { nameSource } from '../rewrite.js'
 import { opsetOf } from '../summary.js'
 import { attributesToInputs } from './attributes-to-inputs.js'
 import { compatibleChanges, unchangedOperators } from './changes.js'
@@ -39,8 +39,8 @@ export function upgradeOpset(model: ModelProto & { graph: GraphProto }, target =
     throw new FlyweightError('invalid_model', `the model defines its own function "${model.functions[0]?.name}": inline functions when exporting`)
   }
   if (target > NEWEST) throw new RangeError(`upgrade to version ${target}: rules end at ${NEWEST}`)
-  const uniqueName = nameSource(upgraded)
-  for (let version = from + 1; version <= target; version++) upgradeGraph(upgraded.graph, version, { uniqueName })
+  const scope = { uniqueName: tensorNames(upgraded), nameNodes: nodeNames(upgraded) }
+  for (let version = from + 1; version <= target; version++) upgradeGraph(upgraded.graph, version, scope)
   const version = BigInt(Math.max(from, target))
   upgraded.opsetImport = [
     create(OperatorSetIdProtoSchema, { domain: '', version }),
@@ -54,6 +54,7 @@ export function upgradeOpset(model: ModelProto & { graph: GraphProto }, target =
 
 interface Scope {
   uniqueName: (base: string) => string
+  nameNodes: NameNodes
   index?: GraphIndex
   facts?: Facts
 }
@@ -69,7 +70,12 @@ function upgradeGraph(graph: GraphProto, version: number, outer: Scope): void {
 
 function upgradeNode(node: NodeProto, version: number, scope: Required<Scope> & { graph: GraphProto }): NodeProto | readonly NodeProto[] {
   const rule = upgradeRules[`${node.opType}-${version}`]
-  if (rule) return rule(node, contextFor(node, scope)) ?? node
+  if (rule) {
+    const result = rule(node, contextFor(node, scope)) ?? [node]
+    const added = result.filter((one) => one !== node)
+    scope.nameNodes(added.length === result.length ? [node] : [], added)
+    return result
+  }
   if (!knownOperators.has(node.opType)) failAt(node, 'it is not an operator of ONNX version 7 to 21')
   return node
 }
