@@ -1,5 +1,6 @@
 // Running models in tests: seeded inputs, one run, and a comparison that says where outputs differ.
-import { encodeModel, type ModelProto } from '#flyweight/onnx/proto.js'
+import { model, valueInfo } from '#flyweight/onnx/builder.js'
+import { encodeModel, type GraphProto, type ModelProto, type NodeProto, type TensorProto, type ValueInfoProto } from '#flyweight/onnx/proto.js'
 import { openSession } from '#flyweight/runtime/session.js'
 import { elementCount, type Tensor } from '#flyweight/tensor/tensor.js'
 
@@ -43,4 +44,28 @@ export function largestDifference(a: Record<string, Tensor>, b: Record<string, T
     }
   }
   return largest
+}
+
+export interface LooseModel {
+  opset: number
+  /** Inputs are declared as these, with symbolic dims. */
+  feeds: Record<string, Tensor>
+  /** Declares inputs without even their rank. */
+  shapeless?: boolean
+  constants?: TensorProto[]
+}
+
+/** A model of IR 7 whose shapes are not declared: float32 outputs of any shape. */
+export function looseModel(of: LooseModel, nodes: NodeProto[], outputs: string[]): ModelProto & { graph: GraphProto } {
+  const inputs = Object.entries(of.feeds).map(([name, { dtype, dims }]) => {
+    const symbols = dims.map((_, axis) => `${name}${axis}`)
+    return of.shapeless ? withoutShape(valueInfo(name, dtype, [])) : valueInfo(name, dtype, symbols)
+  })
+  const declared = outputs.map((name) => withoutShape(valueInfo(name, 'float32', [])))
+  return model({ opset: of.opset, irVersion: 7, inputs, outputs: declared, nodes, initializers: of.constants ?? [] })
+}
+
+function withoutShape(info: ValueInfoProto): ValueInfoProto {
+  if (info.type?.value.case === 'tensorType') delete info.type.value.value.shape
+  return info
 }
