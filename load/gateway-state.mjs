@@ -1,6 +1,6 @@
 // What the harness asks the gateway beside inference: waits for its jobs, builds a variant, reads its metrics.
 
-export async function getJson(url) {
+async function getJson(url) {
   const response = await fetch(url)
   if (!response.ok) throw new Error(`GET ${url} answered ${response.status}: ${await response.text()}`)
   return response.json()

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { FlyweightError } from '../errors.js'
 import { readNpy, readNpz } from '../tensor/npz.js'
-import { dtypes, type DType, type NumericArray, type Tensor } from '../tensor/tensor.js'
+import { dtypes, type DType, type Tensor } from '../tensor/tensor.js'
 import type { PixelRange } from './pixel-range.js'
 
 /** An input as `POST /infer` takes it: a nested array, or shape and data. */
