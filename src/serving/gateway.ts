@@ -244,12 +244,13 @@ export class Gateway {
 
   async #waitFor(done: Promise<void>, signal: AbortSignal): Promise<void> {
     let timer: NodeJS.Timeout | undefined
-    let leave: (() => void) | undefined
+    let leave = () => {}
     const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, this.#options.waitTimeoutMs)))
-    const left = new Promise<void>((resolve) => signal.addEventListener('abort', (leave = resolve), { once: true }))
+    const left = new Promise<void>((resolve) => (leave = () => resolve()))
+    signal.addEventListener('abort', leave)
     await Promise.race([done, timeout, left])
     clearTimeout(timer)
-    if (leave !== undefined) signal.removeEventListener('abort', leave)
+    signal.removeEventListener('abort', leave)
   }
 
   #startBuild(model: ModelVersion): { recipe: string; done: Promise<void> } | undefined {

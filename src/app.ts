@@ -1,0 +1,253 @@
+// The composition root: the only place where objects are wired together. Read it to see what Flyweight
+// is made of; each part explains itself in its own file.
+import { mkdir, readFile } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { totalmem } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { Config } from './config.js'
+import { buildServer } from './http/server.js'
+import { Builds } from './jobs/builds.js'
+import type { CompressResult } from './jobs/compress-job.js'
+import type { ProfileResult } from './jobs/profile-job.js'
+import type { Job } from './jobs/queue.js'
+import { JobRunner } from './jobs/runner.js'
+import { SqliteQueue } from './jobs/sqlite-queue.js'
+import { ArtifactStore } from './registry/artifact-store.js'
+import { Catalog } from './registry/catalog.js'
+import type { ModelVersion, Variant } from './registry/model.js'
+import { Repository } from './registry/repository.js'
+import { machineFingerprint } from './runtime/devices.js'
+import { inspectModel } from './runtime/probation.js'
+import { runtimeVersion } from './runtime/session.js'
+import { bucketKey } from './serving/collate.js'
+import { Executor } from './serving/executor.js'
+import { Gateway } from './serving/gateway.js'
+import { LanePool } from './serving/lane-pool.js'
+import { LatencyBook } from './serving/latency-book.js'
+import { Scheduler } from './serving/scheduler.js'
+import { VariantCache } from './serving/variant-cache.js'
+import { createLogger } from './telemetry/logging.js'
+import { createMetrics, type Metrics } from './telemetry/metrics.js'
+
+export interface App {
+  server: FastifyInstance
+  gateway: Gateway
+  repository: Repository
+  catalog: Catalog
+  jobs: SqliteQueue
+  /** Settles when every model found at start was tried. */
+  ready: Promise<void>
+  /** Starts listening; resolves to the address, e.g. `http://127.0.0.1:8080`. */
+  listen(): Promise<string>
+  address(): string
+  /** Drains and closes everything. `graceMs` overrides how long `/readyz` says 503 before new requests are refused. */
+  close(options?: { graceMs?: number | undefined }): Promise<void>
+}
+
+/** Builds a gateway from a configuration; nothing listens until `listen()`. */
+export async function createApp(config: Config, { logger = createLogger(config.log) }: { logger?: FastifyBaseLogger } = {}): Promise<App> {
+  const dataRoot = resolve(config.data.directory)
+  await mkdir(dataRoot, { recursive: true })
+  const version = await packageVersion()
+  const { device, threadsPerLane: threads } = config.serving
+  const machine = machineFingerprint(device, threads)
+
+  const store = new ArtifactStore(dataRoot)
+  const catalog = new Catalog(join(dataRoot, 'catalog.db'), { machine, warn: (message) => logger.warn(message) })
+  const jobs = new SqliteQueue(join(dataRoot, 'jobs.db'))
+  const metrics = createMetrics({
+    build: { version, runtime: runtimeVersion, node: process.version },
+    gauges: {
+      queuedJobs: () => jobs.list({ state: 'queued' }).length,
+      runningJobs: () => jobs.list({ state: 'running' }).length,
+      variants: () => countBy(catalog.allVariants(), ({ state }) => state),
+    },
+  })
+  const repository = new Repository({ root: resolve(config.models.directory), watch: config.models.watch, store, catalog, inspect: inspectModel, log: logger })
+  const resolveModel = (name: string, wanted?: string) => repository.resolve(name, wanted)
+  const environment = {
+    device,
+    threads,
+    machine,
+    batches: config.jobs.profileBatches,
+    profileBudgetMs: config.jobs.profileBudgetMs,
+    storeRoot: dataRoot,
+  }
+  const builds = new Builds({ jobs, catalog, resolve: resolveModel, environment })
+  const { gateway, scheduler, lanes, cache, book } = createServing({ config, catalog, metrics, builds, resolve: resolveModel })
+  const runner = new JobRunner({
+    queue: jobs,
+    concurrency: config.jobs.concurrency,
+    memoryBytes: config.jobs.memoryBytes,
+    timeoutMs: config.jobs.timeoutMs,
+    log: logger,
+    apply: (job, result) => applyResult(catalog, job, result),
+  })
+  const services = { gateway, repository, catalog, jobs, store, builds, metrics, config, logger, version }
+  const server = buildServer(services)
+
+  const seed = (variant: Variant, model: ModelVersion) => {
+    if (variant.profile === undefined) return
+    book.seed(variant.id, bucketKey(model.signature.inputs.map(({ name }) => variant.profile?.rowDims[name] ?? [])).key, variant.profile)
+  }
+  repository.on('ready', (model) => {
+    gateway.open()
+    const variants = catalog.variants(model.name, model.version)
+    for (const variant of variants) seed(variant, model)
+    if (variants.some(({ source, profile }) => source && profile === undefined)) builds.profileModel(model)
+  })
+  repository.on('gone', (model) => void cache.evict((placement) => placement.variant.startsWith(`${model.name}:${model.version}:`), 'unloaded'))
+  catalog.onChange(({ id, variant }) => {
+    if (variant === undefined) return book.forget(id)
+    const model = repository.versions(variant.model).find((served) => served.version === variant.version)
+    if (model !== undefined) seed(variant, model)
+    cache.setPinned(id, variant.pinned)
+  })
+  watchJobs(jobs, metrics)
+
+  const { idleUnloadMs } = config.serving
+  const idle =
+    idleUnloadMs === 0 ? undefined : setInterval(() => void cache.evictIdle(performance.now() - idleUnloadMs), Math.min(idleUnloadMs, 30_000)).unref()
+  await repository.start()
+  const ready = repository.ready.then(() => gateway.open())
+  runner.start()
+
+  const close = async ({ graceMs = config.server.drainGraceMs }: { graceMs?: number | undefined } = {}) => {
+    gateway.announceDrain()
+    await new Promise((done) => setTimeout(done, graceMs))
+    await gateway.drain(config.server.drainTimeoutMs)
+    clearInterval(idle)
+    scheduler.close()
+    await Promise.all([server.close(), runner.stop(), repository.close()])
+    await lanes.close()
+    jobs.close()
+    catalog.close()
+    metrics.close()
+  }
+  let closing: Promise<void> | undefined
+  const address = () => {
+    const bound = server.addresses()[0] as AddressInfo | undefined
+    return bound === undefined ? '' : `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+  }
+  return {
+    server,
+    gateway,
+    repository,
+    catalog,
+    jobs,
+    ready,
+    listen: async () => {
+      await server.listen({ host: config.server.host, port: config.server.port })
+      return address()
+    },
+    address,
+    close: (options) => (closing ??= close(options)),
+  }
+}
+
+interface ServingParts {
+  config: Config
+  catalog: Catalog
+  metrics: Metrics
+  builds: Builds
+  resolve(name: string, version?: string): ModelVersion
+}
+
+function createServing({ config, catalog, metrics, builds, resolve: resolveModel }: ServingParts) {
+  const { serving } = config
+  const book = new LatencyBook()
+  const budgetBytes = serving.memoryBudgetBytes || Math.floor(Math.min(totalmem(), process.constrainedMemory() || Infinity) / 2)
+  const cache: VariantCache = new VariantCache(budgetBytes, {
+    load: ({ variant, lane, file }) => {
+      const worker = lanes.lane(lane)
+      return worker === undefined ? Promise.reject(new Error(`lane ${lane} is gone`)) : worker.load(variant, file)
+    },
+    unload: async ({ variant, lane }) => lanes.lane(lane)?.unload(variant),
+    loaded: ({ model, variant, lane, bytes }, loadMs) => {
+      metrics.variantLoaded({ model, variant: nameIn(variant), lane, loadMs, bytes })
+      metrics.memory(cache.residentBytes, budgetBytes)
+    },
+    evicted: ({ model, variant, lane, bytes }, reason) => {
+      metrics.variantEvicted({ model, variant: nameIn(variant), lane, bytes, reason })
+      metrics.memory(cache.residentBytes, budgetBytes)
+    },
+  })
+  const lanes: LanePool = new LanePool({
+    count: serving.lanes,
+    device: serving.device,
+    threads: serving.threadsPerLane,
+    onLost: (lane, reason) => {
+      cache.loseLane(lane)
+      metrics.laneRestarted(lane, reason)
+    },
+    onFree: () => scheduler.wake(),
+  })
+  const executor = new Executor({
+    lanes,
+    cache,
+    book,
+    observer: metrics,
+    runTimeoutMs: serving.runTimeoutMs,
+    setState: ({ id }, state, reason) => catalog.setState(id, state, reason),
+  })
+  const scheduler: Scheduler = new Scheduler({
+    lanes,
+    cache,
+    book,
+    executor,
+    observer: metrics,
+    limits: serving,
+    variants: ({ name, version }) => catalog.variants(name, version),
+  })
+  metrics.memory(0, budgetBytes)
+  const gateway = new Gateway({
+    resolve: resolveModel,
+    catalog,
+    cache,
+    book,
+    scheduler,
+    builds,
+    observer: metrics,
+    requestTimeoutMs: serving.requestTimeoutMs,
+    waitTimeoutMs: serving.waitTimeoutMs,
+  })
+  return { gateway, scheduler, lanes, cache, book }
+}
+
+/** What a finished job changes: the catalog gets its variant or its profile. */
+function applyResult(catalog: Catalog, job: Job, result: unknown): void {
+  if (job.kind === 'compress') {
+    const { variant } = result as CompressResult
+    catalog.saveVariant({ ...variant, pinned: false, createdAt: new Date().toISOString() })
+    return
+  }
+  const { model, version } = job.payload as { model: string; version: string }
+  const source = catalog.variants(model, version).find((variant) => variant.source)
+  if (source !== undefined) catalog.saveProfile(source.id, (result as ProfileResult).profile)
+}
+
+function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {
+  jobs.watch('*', ({ kind, state, startedAt, finishedAt, result }) => {
+    if (state === 'queued' || state === 'running') return
+    const seconds = startedAt === undefined || finishedAt === undefined ? 0 : (Date.parse(finishedAt) - Date.parse(startedAt)) / 1000
+    const passes = (result as Partial<CompressResult> | undefined)?.report?.passes
+    metrics.jobFinished({ kind, state, seconds, ...(passes === undefined ? {} : { passes }) })
+  })
+}
+
+/** `model:version:name` → `name`. */
+function nameIn(variantId: string): string {
+  return variantId.slice(variantId.lastIndexOf(':') + 1)
+}
+
+function countBy<Item>(items: readonly Item[], keyOf: (item: Item) => string): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const item of items) counts[keyOf(item)] = (counts[keyOf(item)] ?? 0) + 1
+  return counts
+}
+
+async function packageVersion(): Promise<string> {
+  const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+  return version
+}
