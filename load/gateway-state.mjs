@@ -36,6 +36,13 @@ export async function variantsOf(base, model) {
   return variants
 }
 
+/** The model file of a variant. */
+export async function artifactOf(base, { id }) {
+  const response = await fetch(`${base}/admin/variants/${encodeURIComponent(id)}/artifact`)
+  if (!response.ok) throw new Error(`the artifact of ${id} answered ${response.status}: ${await response.text()}`)
+  return Buffer.from(await response.arrayBuffer())
+}
+
 /** Main-loop delay p99 in milliseconds since the last reading, and requests answered so far by variant of `model`. */
 export async function readMetrics(base, model) {
   const text = await (await fetch(`${base}/metrics`)).text()

@@ -10,7 +10,7 @@ requireNode()
 await install()
 await build()
 const { bareRequest, gatewayRequest, sampleRow } = await import('./bodies.mjs')
-const { buildVariant, quiet, readMetrics, variantsOf } = await import('./gateway-state.mjs')
+const { artifactOf, buildVariant, quiet, readMetrics, variantsOf } = await import('./gateway-state.mjs')
 const { killAll, startDriver, startGateway, startServer } = await import('./processes.mjs')
 const { printReport, verdicts } = await import('./report.mjs')
 
@@ -52,7 +52,9 @@ async function measureModel(model, { gateway, driver }) {
   const source = variants.find((variant) => variant.source)
   // A loose deadline and a fidelity that lets every admitted variant in: the router may trade one for speed.
   const sla = routed ? { latencyMs: 1000, minFidelity: 0.8 } : undefined
-  const naive = await startNaive({ file: join(dataDirectory, 'artifacts', source.digest, 'model.onnx'), sample, driver })
+  const file = join(dataDirectory, `${model}.naive.onnx`)
+  writeFileSync(file, await artifactOf(gateway.url, source))
+  const naive = await startNaive({ file, sample, driver })
   const echo = await startServer('echo-server.mjs', [])
   const subjects = [
     { name: 'gateway', url: gateway.url, request: (encoding) => gatewayRequest({ model, ...sample, sla }, encoding) },

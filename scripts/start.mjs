@@ -14,7 +14,7 @@ try {
 }
 
 const { mallocEnvironment } = await import('../dist/runtime/malloc.js')
-const gateway = spawn(process.execPath, [join(root, 'dist', 'main.js'), 'serve', ...process.argv.slice(2)], {
+const gateway = spawn(process.execPath, [join(root, 'dist', 'main.js'), 'serve', '--banner', ...process.argv.slice(2)], {
   cwd: root,
   stdio: 'inherit',
   env: { ...process.env, ...mallocEnvironment },

@@ -63,7 +63,8 @@ export function byteSize(tensor: Tensor): number {
  */
 export function viewBytes(dtype: Exclude<DType, 'string'>, bytes: Uint8Array<ArrayBuffer>): NumericArray {
   const { array, bytes: width } = dtypes[dtype]
-  const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice()
+  // Not slice(): a Buffer's shares memory, and stays where it is.
+  const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes)
   return new array(aligned.buffer, aligned.byteOffset, aligned.byteLength / width)
 }
 
