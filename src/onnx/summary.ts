@@ -34,7 +34,7 @@ export function opsetOf(model: ModelProto): number {
 }
 
 /** Declared inputs a caller must feed: before IR 4 every initializer was listed as an input too. */
-export function modelInputs(graph: GraphProto): ValueInfoProto[] {
+function modelInputs(graph: GraphProto): ValueInfoProto[] {
   const initializers = new Set(graph.initializer.map(({ name }) => name))
   return graph.input.filter(({ name }) => !initializers.has(name))
 }

@@ -78,7 +78,7 @@ export function readNpy(bytes: Uint8Array, file: string): Tensor {
   const count = elementCount(dims)
   if (bytes.length - end !== count * width)
     fail(`holds ${bytes.length - end} bytes of data, shape (${dims.join(', ')}) of ${descriptor} needs ${count * width}`)
-  const body = bytes.slice(end) as Uint8Array<ArrayBuffer>
+  const body = bytes.slice(end)
   if (kind[0] === 'U') return { dtype: 'string', dims, data: Array.from({ length: count }, (_, i) => readText(body, i * width, width)) }
   const dtype = dtypeByDescriptor.get(kind) as Exclude<DType, 'string'>
   return { dtype, dims, data: viewBytes(dtype, body) }

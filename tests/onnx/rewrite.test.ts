@@ -89,6 +89,37 @@ describe('rewrite', () => {
     await run(subject, { x: noise([2]) })
   })
 
+  it('takes no match that an earlier one of the same pass made stale', async () => {
+    const borrow = rule<true>({
+      name: 'borrow',
+      opType: 'Sigmoid',
+      match: () => true,
+      apply: (_, { node: { output } }) => ({ nodes: [node('Neg', ['t'], output)] }),
+    })
+    const fuse = rule<NodeProto>({
+      name: 'fuse',
+      opType: 'Exp',
+      match: ({ input: [t = ''] }, index) => (index.consumers(t).length === 1 ? index.producer(t) : undefined),
+      apply: (relu, { node: exp }) => ({ nodes: [node('Elu', relu.input, exp.output)], remove: [relu, exp] }),
+    })
+    const subject = of([node('Relu', ['x'], ['t']), node('Sigmoid', ['x'], ['s']), node('Exp', ['t'], ['e']), node('Add', ['s', 'e'], ['y'])])
+    expect(rewrite(subject, [borrow, fuse])).toEqual({ borrow: 1, fuse: 0 })
+    await run(subject, { x: noise([2]) })
+  })
+
+  it('looks again where nodes that died had hidden a match', () => {
+    const detour = rule<true>({
+      name: 'detour',
+      opType: 'Log',
+      match: () => true,
+      apply: (_, { node: { output } }) => ({ nodes: [node('Exp', ['x'], output)] }),
+    })
+    const nodes = [node('Neg', ['x'], ['a']), node('Neg', ['a'], ['b']), node('Abs', ['a'], ['c']), node('Log', ['c'], ['d']), node('Add', ['b', 'd'], ['y'])]
+    const subject = of(nodes)
+    expect(rewrite(subject, [doubleNegation, detour])).toEqual({ 'double negation': 1, detour: 1 })
+    expect(types(subject.graph.node)).toEqual(['Identity', 'Exp', 'Add'])
+  })
+
   it('says so when rules do not settle', () => {
     const again = rule<true>({
       name: 'again',

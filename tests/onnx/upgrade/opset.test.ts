@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { graph, model, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
 import type { NodeProto } from '#flyweight/onnx/proto.js'
 import { rewrite } from '#flyweight/onnx/rewrite.js'
+import { summarize } from '#flyweight/onnx/summary.js'
 import { upgradeOpset } from '#flyweight/onnx/upgrade/opset.js'
 import { largestDifference, looseModel, noise, run } from '../running.js'
 
@@ -51,6 +52,13 @@ describe('upgradeOpset', () => {
       const feeds = { x: x234, which: { dtype: 'bool' as const, dims: [], data: Uint8Array.of(which) } }
       expect(largestDifference(await run(old, feeds), await run(upgradeOpset(old), feeds))).toBe(0)
     }
+  })
+
+  it('knows in a branch what the outer graph says of its tensors', () => {
+    const branch = (name: string) => graph({ inputs: [], outputs: [valueInfo(name, 'float32', [])], nodes: [clip(name)] })
+    const nodes = [node('If', ['c'], ['y'], { attributes: { then_branch: branch('t'), else_branch: branch('e') } })]
+    const upgraded = upgradeOpset(looseModel({ ...nothing, constants: [tensorProto('c', 'bool', [], [1])] }, nodes, ['y']))
+    expect(summarize(upgraded).operators, 'no CastLike: the bounds are float32 as x is').toEqual({ Clip: 2, If: 1 })
   })
 
   it('leaves the given model as it was and gives equal models for equal input', () => {

@@ -161,7 +161,7 @@ const cases: Case[] = [
     }),
   ),
   { name: 'DFT', opset: 17, operator: 'DFT', attributes: { axis: 1 }, feeds: { x: noise([2, 6, 4, 1]) } },
-  { name: 'DFT at the default axis', opset: 17, operator: 'DFT', attributes: { onesided: 1 }, feeds: { x: noise([2, 6, 1]) } },
+  { name: 'DFT at the default axis', opset: 17, operator: 'DFT', attributes: { onesided: 1 }, feeds: { x: noise([2, 6, 4, 1]) } },
   {
     name: 'GroupNormalization',
     opset: 18,
