@@ -1,0 +1,190 @@
+// The commands and their flags. Each command's work is in a file of its own, loaded when it is chosen:
+// `flyweight models` need not load the runtime.
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import type { Sla } from '../registry/manifest.js'
+import { connect } from './client.js'
+import type { CompressFlags } from './compress.js'
+import type { CompressFileFlags } from './compress-file.js'
+import { type PixelRange, pixelRanges } from './pixel-range.js'
+import { serve, version, type ServeFlags } from './serve.js'
+import { parseBytes } from './table.js'
+import { openTerminal } from './terminal.js'
+
+interface ClientFlags {
+  url: string
+  json?: boolean
+}
+
+const USAGE_ERROR = 2
+
+/** Runs the command in `argv`; resolves to its exit code, 2 when it could not be understood. */
+export async function run(argv: readonly string[]): Promise<number> {
+  let exitCode = 0
+  const done = (code: number): void => {
+    exitCode = code
+  }
+  const program = new Command('flyweight')
+    .description('Serves ONNX models, makes and measures cheaper variants of them, and answers each request with the best one that meets its latency SLA.')
+    .version(version())
+    .exitOverride()
+    .showHelpAfterError('(see --help)')
+  addServe(program, done)
+  addModels(program)
+  addCompress(program, done)
+  addInfer(program)
+  addDoctor(program, done)
+  try {
+    await program.parseAsync(argv)
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    // Help and version arrive as errors too, with exit code 0.
+    return error.exitCode === 0 ? 0 : USAGE_ERROR
+  }
+  return exitCode
+}
+
+function addServe(program: Command, done: (code: number) => void): void {
+  program
+    .command('serve')
+    .description('start the gateway')
+    .option('-p, --port <number>', 'port to listen on; 0 picks a free one', integer)
+    .option('--host <address>', 'address to bind')
+    .option('--models <directory>', 'models to serve')
+    .option('--data <directory>', 'catalog, jobs and artifacts')
+    .option('--memory <bytes>', 'memory budget of loaded models, e.g. 512MB', size)
+    .option('--lanes <number>', 'worker threads that run models', integer)
+    .option('--device <name>', 'cpu, webgpu:0, cuda:N or tensorrt:N')
+    .option('--config <file>', 'YAML configuration (default: config/flyweight.yaml where it exists)')
+    .addOption(new Option('--log-level <level>', 'least severe level that is logged').choices(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']))
+    .option('--print-config', 'print the effective configuration and exit')
+    .option('--banner', 'print the banner for people even where output is not a terminal')
+    .option('--no-banner', 'JSON lines only')
+    .addHelpText('after', '\nEnvironment: FLYWEIGHT_<SECTION>_<KEY>, e.g. FLYWEIGHT_SERVING_LANES=4; also PORT and LOG_LEVEL. Flags win.')
+    .action(async (flags: ServeFlags, command: Command) => {
+      // Commander makes a --no-… flag default to true; only what was typed counts.
+      const { banner, ...rest } = flags
+      done(await serve(command.getOptionValueSource('banner') === 'cli' && banner !== undefined ? { ...rest, banner } : rest))
+    })
+}
+
+function addModels(program: Command): void {
+  client(
+    program.command('models').description('what a running gateway serves, and what was measured about each variant').argument('[name]', 'only this model'),
+  ).action(async (name: string | undefined, flags: ClientFlags) => {
+    const { models } = await import('./models.js')
+    await models(openTerminal(flags), connect(flags.url), name)
+  })
+}
+
+function addCompress(program: Command, done: (code: number) => void): void {
+  client(
+    program
+      .command('compress')
+      .description('make a cheaper variant of a model of a running gateway, or of an .onnx file')
+      .argument('<model>', 'name of a served model, or path of an .onnx file')
+      .requiredOption('-r, --recipe <recipe>', 'preset (int8, fp16) or passes, e.g. int8-static(calibration=min-max)+fp16')
+      .option('--model-version <version>', 'version of a served model (default: the newest)')
+      .option('-o, --out <file>', 'where the compressed file goes (files only)')
+      .option('--samples <directory>', '.npz sample inputs for calibration and fidelity (files only)')
+      .option('--min-fidelity <number>', 'least fidelity the gate admits (files only)', fraction)
+      .option('--force', 'write the file even when the gate rejects it (files only)'),
+  ).action(async (model: string, flags: ClientFlags & CompressFileFlags & { modelVersion?: string }) => {
+    const terminal = openTerminal(flags)
+    if (model.endsWith('.onnx')) {
+      const { compressFile } = await import('./compress-file.js')
+      return done(await compressFile(terminal, model, flags))
+    }
+    const { compress } = await import('./compress.js')
+    const asked: CompressFlags = { recipe: flags.recipe, ...(flags.modelVersion === undefined ? {} : { version: flags.modelVersion }) }
+    done(await compress(terminal, connect(flags.url), model, asked))
+  })
+}
+
+interface InferOptions extends ClientFlags {
+  input: string[]
+  rows?: { from: number; count: number }
+  slaMs?: number
+  minFidelity?: number
+  priority?: number
+  onMiss?: NonNullable<Sla['onMiss']>
+  variant?: string
+  modelVersion?: string
+  outputs?: string[]
+  pixels: PixelRange
+  explain?: boolean
+}
+
+function addInfer(program: Command): void {
+  client(
+    program
+      .command('infer')
+      .description('send one request to a running gateway')
+      .argument('<model>', 'name of a served model')
+      .requiredOption('-i, --input <name=value...>', 'JSON, or @file with .json, .npy, .npz, .png, .jpg or .webp')
+      .option('--rows <from:count>', 'rows to take from .npy and .npz files, e.g. 0:1', rows)
+      .option('--sla-ms <ms>', 'deadline', positive)
+      .option('--min-fidelity <number>', 'least fidelity of the answer, 0 to 1', fraction)
+      .option('--priority <number>', '0 to 9, higher goes first', integer)
+      .addOption(new Option('--on-miss <what>', 'when no variant meets the deadline').choices(['degrade', 'reject', 'wait']))
+      .option('--variant <name>', 'pin one variant')
+      .option('--model-version <version>', 'version (default: the newest)')
+      .option('--outputs <name...>', 'outputs to compute (default: all)')
+      .addOption(new Option('--pixels <range>', 'what black and white of an image become').choices(pixelRanges).default('0..1'))
+      .option('--explain', 'show every variant and why it was or was not chosen'),
+  ).action(async (model: string, options: InferOptions) => {
+    const { infer } = await import('./infer.js')
+    const { slaMs: latencyMs, minFidelity, priority, onMiss, modelVersion, url, ...rest } = options
+    const sla = { ...defined({ latencyMs, minFidelity, priority, onMiss }) } as Sla
+    await infer(openTerminal(options), connect(url), model, { ...rest, sla, ...(modelVersion === undefined ? {} : { version: modelVersion }) })
+  })
+}
+
+function addDoctor(program: Command, done: (code: number) => void): void {
+  program
+    .command('doctor')
+    .description('check this machine and the configuration, and say what to fix')
+    .option('--config <file>', 'YAML configuration')
+    .option('--json', 'JSON lines')
+    .action(async (flags: { config?: string; json?: boolean }) => {
+      const { doctor } = await import('./doctor.js')
+      done(await doctor(openTerminal(flags), flags))
+    })
+}
+
+function client(command: Command): Command {
+  return command.option('--url <url>', 'where the gateway is', process.env['FLYWEIGHT_URL'] ?? 'http://127.0.0.1:8080').option('--json', 'JSON lines')
+}
+
+function defined(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
+}
+
+function integer(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('expected a whole number')
+  return Number(text)
+}
+
+function positive(text: string): number {
+  const value = Number(text)
+  if (!(value > 0)) throw new InvalidArgumentError('expected a number above 0')
+  return value
+}
+
+function fraction(text: string): number {
+  const value = Number(text)
+  if (!(value >= 0 && value <= 1) || text.trim() === '') throw new InvalidArgumentError('expected a number from 0 to 1')
+  return value
+}
+
+function size(text: string): number {
+  const value = parseBytes(text)
+  if (value === undefined) throw new InvalidArgumentError('expected bytes, e.g. 512MB or 1.5GiB')
+  return value
+}
+
+function rows(text: string): { from: number; count: number } {
+  const match = /^(\d+)(?::(\d+))?$/.exec(text)
+  const count = Number(match?.[2] ?? 1)
+  if (match === null || count === 0) throw new InvalidArgumentError('expected from:count, e.g. 0:1')
+  return { from: Number(match[1]), count }
+}
