@@ -16,7 +16,8 @@ try {
 const { mallocEnvironment } = await import('../dist/runtime/malloc.js')
 const gateway = spawn(process.execPath, [join(root, 'dist', 'main.js'), 'serve', '--banner', ...process.argv.slice(2)], {
   cwd: root,
-  stdio: 'inherit',
+  // The channel carries nothing; that it closes tells the gateway that this process was killed.
+  stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
   env: { ...process.env, ...mallocEnvironment },
 })
 

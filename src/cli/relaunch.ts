@@ -7,7 +7,8 @@ import { isTuned, mallocEnvironment } from '../runtime/malloc.js'
 export async function relaunchTuned(): Promise<number | undefined> {
   if (isTuned(process.env)) return undefined
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
-    stdio: 'inherit',
+    // The channel carries nothing; that it closes tells the copy that this process was killed.
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { ...process.env, ...mallocEnvironment },
   })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))

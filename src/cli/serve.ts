@@ -109,6 +109,8 @@ function stopOnSignal(app: App): Promise<number> {
     }
     process.on('SIGTERM', (signal) => stop(signal, 143))
     process.on('SIGINT', (signal) => stop(signal, 130))
+    // Whoever started this process for the user (relaunch.ts, scripts/start.mjs) was killed.
+    process.once('disconnect', () => stop('SIGTERM', 143))
   })
 }
 

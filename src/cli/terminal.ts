@@ -42,7 +42,7 @@ export function openTerminal({ json = false, environment = process.env, stdout =
     print: (text) => void stdout.write(`${text}\n`),
     json: (value) => void stdout.write(`${JSON.stringify(value)}\n`),
     complain: (text) => void stderr.write(`${text}\n`),
-    paint: (style, text) => (colours ? `\x1b[${STYLES[style][0]}m${text}\x1b[${STYLES[style][1]}m` : text),
+    paint: (style, text) => (colours && text !== '' ? `\x1b[${STYLES[style][0]}m${text}\x1b[${STYLES[style][1]}m` : text),
     bar: () => (interactive ? drawnBar(stderr) : { update: () => {}, stop: () => {} }),
   }
 }
