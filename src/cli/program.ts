@@ -32,6 +32,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addModels(program)
   addCompress(program, done)
   addInfer(program)
+  addJobs(program)
   addDoctor(program, done)
   try {
     await program.parseAsync(argv)
@@ -137,6 +138,15 @@ function addInfer(program: Command): void {
     const sla = { ...defined({ latencyMs, minFidelity, priority, onMiss }) } as Sla
     await infer(openTerminal(options), connect(url), model, { ...rest, sla, ...(modelVersion === undefined ? {} : { version: modelVersion }) })
   })
+}
+
+function addJobs(program: Command): void {
+  client(program.command('jobs').description('what a running gateway builds and measures').option('--cancel <id>', 'cancel this job')).action(
+    async (flags: ClientFlags & { cancel?: string }) => {
+      const { jobs } = await import('./jobs.js')
+      await jobs(openTerminal(flags), connect(flags.url), flags)
+    },
+  )
 }
 
 function addDoctor(program: Command, done: (code: number) => void): void {
