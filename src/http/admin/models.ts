@@ -11,9 +11,8 @@ import * as examples from './examples.js'
 import { withUpload } from './upload.js'
 
 const tags = ['admin']
-const NAME = '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'
 const params = Type.Object({ name: Type.String({ examples: ['digits'] }) }, strict)
-const version = Type.Optional(Type.String({ pattern: '^[0-9]{1,9}$', description: 'A whole number', examples: ['1'] }))
+const version = Type.Optional(Type.String({ description: 'A whole number', examples: ['1'] }))
 
 export function modelRoutes(scope: Scope, services: Services): void {
   const { repository } = services
@@ -97,7 +96,10 @@ function uploadRoute(scope: Scope, { repository, config }: Services): void {
         description:
           'Either the .onnx file as the body (`application/octet-stream`) with `name` in the query, or `multipart/form-data` with the file `model`, ' +
           'files `data` (external data, under the names the model refers to), and the texts `config` (a model.yaml), `name` and `version`.',
-        querystring: Type.Object({ name: Type.Optional(Type.String({ pattern: NAME, examples: ['digits'] })), version }, strict),
+        querystring: Type.Object(
+          { name: Type.Optional(Type.String({ description: 'Letters, digits, ".", "_" and "-"; at most 100', examples: ['digits'] })), version },
+          strict,
+        ),
         consumes: ['application/octet-stream', 'multipart/form-data'],
         body: Type.Unsafe<unknown>({ type: 'string', format: 'binary', examples: ['the bytes of model.onnx'] }),
         response: {
@@ -111,9 +113,12 @@ function uploadRoute(scope: Scope, { repository, config }: Services): void {
         const { modelFile, externalFiles, manifest } = upload
         const name = upload.name ?? request.query.name
         const wanted = upload.version ?? request.query.version
-        checkNames(name, wanted)
+        if (name === undefined)
+          throw new FlyweightError('malformed', 'the name is missing', {
+            errors: [{ pointer: '/query/name', detail: 'is missing, expected the name of the model' }],
+          })
         const model = await repository.add({
-          name: name as string,
+          name,
           modelFile,
           ...(wanted !== undefined && { version: wanted }),
           ...(externalFiles.length > 0 && { externalFiles }),
@@ -122,17 +127,6 @@ function uploadRoute(scope: Scope, { repository, config }: Services): void {
         return reply.code(201).header('location', `/admin/models/${model.name}`).send(modelView(model))
       }),
   )
-}
-
-/** Names become folders, so they are checked wherever they came from. */
-function checkNames(name: string | undefined, wanted: string | undefined): void {
-  const errors = [
-    ...(name !== undefined && new RegExp(NAME).test(name)
-      ? []
-      : [{ pointer: '/name', detail: `is ${JSON.stringify(name ?? null)}, expected letters, digits, ".", "_" and "-"` }]),
-    ...(wanted === undefined || /^\d{1,9}$/.test(wanted) ? [] : [{ pointer: '/version', detail: `is ${JSON.stringify(wanted)}, expected a whole number` }]),
-  ]
-  if (errors.length > 0) throw new FlyweightError('malformed', errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; '), { errors })
 }
 
 /** A model without the paths of this machine. */
