@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, extname, join } from 'node:path'
 import { buildVariant } from '../compress/build.js'
 import { FlyweightError } from '../errors.js'
-import { loadSamples } from '../registry/samples.js'
+import { feedSource } from '../jobs/feed-source.js'
 import { inspectModel } from '../runtime/probation.js'
 import { reportLines } from './report.js'
 import type { Terminal } from './terminal.js'
@@ -31,8 +31,8 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
     throw new FlyweightError('invalid_model', `cannot read ${file}`, { cause })
   })
   const { signature } = await inspectModel(file)
-  const samples = flags.samples === undefined ? undefined : await loadSamples(flags.samples, signature)
-  if (flags.samples !== undefined && samples === undefined) throw new FlyweightError('invalid_input', `${flags.samples} has no .npz files`)
+  const { samples, synthetic, feedsAt } = await feedSource({ file, signature, samplesDir: flags.samples, device: 'cpu', threads: 1 })
+  if (flags.samples !== undefined && synthetic) throw new FlyweightError('invalid_input', `${flags.samples} has no .npz files`)
   const workDir = await mkdtemp(join(tmpdir(), 'flyweight-compress-'))
   const bar = terminal.bar()
   try {
@@ -40,7 +40,10 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
       sourceFile: file,
       sourceDigest: createHash('sha256').update(source).digest('hex'),
       request: flags.recipe,
-      ...(samples === undefined ? {} : { samples }),
+      samples,
+      synthetic,
+      feedsAt,
+      maxBatch: signature.batchable ? Math.max(...BATCHES) : 1,
       device: 'cpu',
       threads: 1,
       batches: signature.batchable ? BATCHES : [1],

@@ -161,10 +161,7 @@ export class SqliteQueue implements JobQueue {
   }
 
   #forgetOldest(): void {
-    const oldest = this.#one<{ seq: number }>(
-      "SELECT seq FROM jobs WHERE state NOT IN ('queued', 'running') ORDER BY seq DESC LIMIT 1 OFFSET ?",
-      KEPT_FINISHED,
-    )
+    const oldest = this.#one<{ seq: number }>("SELECT seq FROM jobs WHERE state NOT IN ('queued', 'running') ORDER BY seq DESC LIMIT 1 OFFSET ?", KEPT_FINISHED)
     if (oldest === undefined) return
     this.#run("DELETE FROM jobs WHERE seq <= ? AND state NOT IN ('queued', 'running')", oldest.seq)
     this.#run('DELETE FROM idempotency WHERE job_id NOT IN (SELECT id FROM jobs)')

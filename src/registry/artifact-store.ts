@@ -13,6 +13,7 @@ import { decodeModel } from '../onnx/proto.js'
 const MODEL_FILE = 'model.onnx'
 const REPORT_FILE = 'report.json'
 const CHUNK_BYTES = 1 << 20
+const SWEEP_AGE_MS = 3_600_000
 
 export interface StoredArtifact {
   /** SHA-256 (hex) over the model file and its external data. */
@@ -53,11 +54,6 @@ export class ArtifactStore {
     const directory = this.#directoryOf(digest)
     const sizes = await Promise.all((await contentsOf(directory)).map(async (name) => (await stat(join(directory, name))).size))
     return { digest, file: join(directory, MODEL_FILE), bytes: sizes.reduce((sum, size) => sum + size, 0) }
-  }
-
-  /** Digests of all artifacts, in no order. */
-  async list(): Promise<string[]> {
-    return (await readdir(this.#root)).filter((name) => /^[0-9a-f]{64}$/.test(name))
   }
 
   /** An empty folder inside the store, for putDirectory; cleared at the next start if its process dies. */
@@ -127,6 +123,19 @@ export class ArtifactStore {
     const doomed = join(await this.makeTemporaryDirectory(), digest)
     await rename(this.#directoryOf(digest), doomed)
     await rm(dirname(doomed), { recursive: true, force: true })
+  }
+
+  /** Removes artifacts that nothing refers to, unless they are so young that whoever made them may be about to. */
+  async sweep(isReferenced: (digest: string) => boolean): Promise<void> {
+    for (const digest of await this.#digests()) {
+      if (isReferenced(digest)) continue
+      const { mtimeMs } = await stat(this.#directoryOf(digest))
+      if (Date.now() - mtimeMs > SWEEP_AGE_MS) await this.remove(digest)
+    }
+  }
+
+  async #digests(): Promise<string[]> {
+    return (await readdir(this.#root)).filter((name) => /^[0-9a-f]{64}$/.test(name))
   }
 
   #directoryOf(digest: string): string {

@@ -20,7 +20,9 @@ export const ManifestSchema = Type.Object(
     description: Type.Optional(Type.String()),
     labels: Type.Optional(Type.String({ description: 'Text file with one label a line, relative to the model folder, or `npm:…`' })),
     labelsOffset: Type.Optional(Type.Integer({ minimum: 0, description: 'Index of the first label (1 where index 0 is the CTC blank)' })),
-    labelsAppend: Type.Optional(Type.Array(Type.String(), { description: 'Labels that follow those of the file, e.g. [" "] where a dictionary leaves out the space' })),
+    labelsAppend: Type.Optional(
+      Type.Array(Type.String(), { description: 'Labels that follow those of the file, e.g. [" "] where a dictionary leaves out the space' }),
+    ),
     samples: Type.Optional(Type.String({ description: 'Folder of .npz sample inputs; default samples/' })),
     sla: Type.Optional(SlaSchema),
     capture: Type.Optional(Type.Boolean({ description: 'Keep a reservoir of real inputs for calibration; default false' })),

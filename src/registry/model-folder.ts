@@ -70,13 +70,16 @@ async function withSettings(found: ModelFolder, folder: string): Promise<ModelFo
   const { text, manifest } = await readManifestFile(join(folder, MANIFEST_FILE))
   const versions = [...found.versions]
   if (manifest.source !== undefined) {
-    if (versions.some(({ version }) => version === SOURCE_VERSION)) throw fault('/source', `is served as version ${SOURCE_VERSION}, but there is a folder ${SOURCE_VERSION}/ too`)
+    if (versions.some(({ version }) => version === SOURCE_VERSION))
+      throw fault('/source', `is served as version ${SOURCE_VERSION}, but there is a folder ${SOURCE_VERSION}/ too`)
     const file = await resolveNpmSource(manifest.source, { from: folder, pointer: '/source' })
     versions.push({ version: SOURCE_VERSION, file, stamp: await fileStamp(file) })
   }
   const labelsText = manifest.labels === undefined ? undefined : await readFile(await labelsFile(manifest.labels, folder), 'utf8')
   const samples = await samplesFolder(manifest.samples, folder)
-  const stamp = createHash('sha256').update(JSON.stringify([text, labelsText, samples])).digest('hex')
+  const stamp = createHash('sha256')
+    .update(JSON.stringify([text, labelsText, samples]))
+    .digest('hex')
   return { versions, manifest, labels: labelsText === undefined ? undefined : labelsOf(labelsText, manifest), samples, stamp, fault: undefined }
 }
 
@@ -100,7 +103,7 @@ async function samplesFolder(path: string | undefined, folder: string): Promise<
 
 /** Undefined when the folder holds no model file. External data may lie in folders beside it. */
 async function stampOf(folder: string): Promise<string | undefined> {
-  const names = await readdir(folder, { recursive: true }).catch(() => [])
+  const names = await readdir(folder, { recursive: true }).catch((): string[] => [])
   if (!names.includes(MODEL_FILE)) return undefined
   const stamps = await Promise.all(names.sort().map(async (name) => `${name} ${await fileStamp(join(folder, name))}`))
   return stamps.join('\n')

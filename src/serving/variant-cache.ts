@@ -93,8 +93,10 @@ export class VariantCache {
     for (;;) {
       const entry = this.#entries.get(key)
       if (entry?.state === 'resident') return this.#lease(entry, 0)
-      if (entry === undefined && (await this.#makeRoom(placement.bytes))) return this.#load(key, placement)
-      await this.#change()
+      // Room is looked for and taken in one step, without an await between: two loads never share it.
+      const victims = entry === undefined ? this.#victims(placement.bytes) : undefined
+      if (victims?.length === 0) return this.#load(key, placement)
+      await (victims === undefined ? this.#change() : Promise.all(victims.map((victim) => this.#unload(victim, 'budget'))))
     }
   }
 
@@ -158,8 +160,8 @@ export class VariantCache {
     return { loadMs, release }
   }
 
-  /** True when `bytes` fit now; false when the caller must wait for leases to end and look again. */
-  async #makeRoom(bytes: number): Promise<boolean> {
+  /** What to evict so that `bytes` fit: nothing when they fit already, undefined when leases must end first. */
+  #victims(bytes: number): Entry[] | undefined {
     const now = performance.now()
     // Least recently used first, so that ties fall on the coldest.
     const residents = [...this.#entries.entries()].reverse().map(([key, entry]) => ({
@@ -170,15 +172,11 @@ export class VariantCache {
       held: entry.state !== 'resident' || entry.leases > 0 || entry.placement.pinned,
     }))
     const victims = chooseVictims(residents, this.#budgetBytes - this.#entries.calculatedSize, bytes)
-    if (victims === undefined) {
-      if (residents.every(({ key }) => this.#entries.peek(key)?.placement.pinned)) {
-        throw new FlyweightError('out_of_memory', `${bytes} bytes are needed, and only pinned variants are in memory`)
-      }
-      return false
+    if (victims !== undefined) return victims.map((key) => this.#entries.peek(key) as Entry)
+    if ([...this.#entries.values()].every(({ placement }) => placement.pinned)) {
+      throw new FlyweightError('out_of_memory', `${bytes} bytes are needed, and only pinned variants are in memory`)
     }
-    if (victims.length === 0) return true
-    await Promise.all(victims.map((key) => this.#unload(this.#entries.peek(key) as Entry, 'budget')))
-    return this.fitsFree(bytes)
+    return undefined
   }
 
   async #load(key: string, placement: Placement): Promise<{ loadMs: number; release: () => void }> {

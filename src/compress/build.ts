@@ -1,0 +1,158 @@
+// One build from model to judged variant: choose, run the passes, compare, measure, judge. Knows neither
+// the registry nor jobs: the command line uses it on plain files, job processes on a model's artifacts.
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { BatchLatency, DecisionReport, GateLatency, Recipe } from '../measurements.js'
+import { loadModel, saveModel } from '../onnx/load.js'
+import { profileInterleaved } from '../runtime/profiler.js'
+import { runtimeVersion } from '../runtime/session.js'
+import type { Tensor } from '../tensor/tensor.js'
+import { choosePreset } from './choose.js'
+import { evaluate } from './evaluate.js'
+import { judge } from './gate.js'
+import type { Model, PassContext } from './passes/pass.js'
+import { passNamed } from './passes/table.js'
+import { parseRecipe, recipeName } from './recipe.js'
+import type { Samples } from './samples.js'
+
+export interface BuildRequest {
+  sourceFile: string
+  sourceDigest: string
+  /** Preset, short string or steps, as parseRecipe reads them. */
+  request: unknown
+  samples: Samples
+  /** The samples are noise: good for measuring speed, not for calibrating. */
+  synthetic: boolean
+  /** Rows a batch of this model may have: 1 where its batch dimension is fixed. */
+  maxBatch: number
+  /** Inputs of `batch` rows to measure with. */
+  feedsAt(batch: number): Record<string, Tensor>
+  /** Batch sizes to measure. */
+  batches: readonly number[]
+  minFidelity: number
+  device: string
+  threads: number
+  /** Measuring time per batch size. */
+  profileBudgetMs?: number
+  /** Folder for the result (`model.onnx`) and for scratch. */
+  workDir: string
+  onProgress?: (fraction: number, step: string) => void
+  signal?: AbortSignal
+}
+
+export interface BuildResult {
+  file: string
+  name: string
+  recipe: Recipe
+  sizeOnly: boolean
+  report: DecisionReport
+  latencies: readonly BatchLatency[]
+}
+
+/** Which share of a build's time each part takes, roughly: for progress. */
+const SHARES = { passes: 0.3, evaluate: 0.2, profile: 0.5 }
+/** Changes whenever a pass may give another artifact for the same recipe. */
+const TOOLCHAIN_VERSION = 1
+
+/**
+ * Builds and judges one variant. The same model, recipe, samples and toolchain give a byte-identical file.
+ * @throws FlyweightError `invalid_recipe`, `invalid_model`, `cancelled`; a variant the gate turns down is a result, not an error.
+ */
+export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
+  const { sourceFile, workDir, device, threads, samples, synthetic, signal } = build
+  const progress = build.onProgress ?? (() => undefined)
+  const source = await loadModel(sourceFile)
+  const asked = parseRecipe(build.request)
+  const choice = asked.preset === undefined ? undefined : choosePreset(asked.preset, source, { hasSamples: !synthetic })
+  const recipe = choice?.recipe ?? asked.recipe ?? []
+  const name = asked.preset ?? recipeName(recipe)
+  const sizeOnly = device === 'cpu' && recipe.every(({ pass }) => pass === 'fp16')
+
+  const context: PassContext = {
+    samples,
+    maxBatch: build.maxBatch,
+    threads,
+    workDir,
+    signal,
+    onProgress: (fraction, step) => progress(fraction * SHARES.passes, step),
+  }
+  const { model, nodes, passes } = await runPasses(source, recipe, context)
+  const file = join(workDir, 'model.onnx')
+  await saveModel(model, file)
+
+  const { fidelity, finite } = await evaluate({
+    sourceFile,
+    variantFile: file,
+    samples,
+    synthetic,
+    batch: Math.min(8, build.maxBatch),
+    device,
+    threads,
+    signal,
+    onProgress: (fraction) => progress(SHARES.passes + fraction * SHARES.evaluate, 'comparing with the source model'),
+  })
+  const { latencies, gateLatencies } = await measure(build, file, (fraction, step) => progress(1 - SHARES.profile + fraction * SHARES.profile, step))
+  const [sourceBytes, variantBytes] = [(await stat(sourceFile)).size, (await stat(file)).size]
+  const gate = judge({ finite, fidelity: fidelity.score, minFidelity: build.minFidelity, latencies: gateLatencies, sizeOnly, sourceBytes, variantBytes })
+  const report: DecisionReport = {
+    recipe,
+    ...(choice === undefined ? {} : { chosenBecause: choice.because }),
+    toolchain: `flyweight-compress ${TOOLCHAIN_VERSION}, ${runtimeVersion}`,
+    sourceDigest: build.sourceDigest,
+    nodes,
+    passes,
+    fidelity,
+    gate,
+    sourceBytes,
+    variantBytes,
+  }
+  return { file, name, recipe, sizeOnly, report, latencies }
+}
+
+async function runPasses(source: Model, recipe: Recipe, context: PassContext): Promise<Pick<DecisionReport, 'nodes' | 'passes'> & { model: Model }> {
+  let model = source
+  const nodes: DecisionReport['nodes'][number][] = []
+  const passes: DecisionReport['passes'][number][] = []
+  for (const [index, step] of recipe.entries()) {
+    const pass = passNamed(step.pass)
+    if (pass === undefined) throw new Error(`recipe names a pass "${step.pass}" that does not exist`)
+    const start = performance.now()
+    const own = (fraction: number, what: string) => context.onProgress?.((index + fraction) / recipe.length, `${pass.name}: ${what}`)
+    own(0, 'starting')
+    const result = await pass.run(model, step, { ...context, onProgress: own })
+    model = result.model
+    nodes.push(...result.decisions)
+    passes.push({ pass: pass.name, seconds: (performance.now() - start) / 1000, summary: result.summary })
+  }
+  return { model, nodes, passes }
+}
+
+async function measure(
+  build: BuildRequest,
+  file: string,
+  progress: (fraction: number, step: string) => void,
+): Promise<{ latencies: readonly BatchLatency[]; gateLatencies: GateLatency[] }> {
+  const { feedsAt, batches, device, threads, profileBudgetMs, signal } = build
+  const profiles = await profileInterleaved({
+    subjects: [
+      { name: 'parent', file: build.sourceFile },
+      { name: 'variant', file },
+    ],
+    feedsAt,
+    batches,
+    device,
+    threads,
+    ...(profileBudgetMs === undefined ? {} : { budgetMs: profileBudgetMs }),
+    ...(signal === undefined ? {} : { signal }),
+    onProgress: ({ fraction, batch }) => progress(fraction, `measuring batch ${batch}`),
+  })
+  const [parent, variant] = [profiles.get('parent'), profiles.get('variant')]
+  const latencies = variant?.latencies ?? []
+  const gateLatencies = latencies.map(({ batch, p50Ms }, index) => ({
+    batch,
+    parentP50Ms: parent?.latencies[index]?.p50Ms ?? Number.NaN,
+    variantP50Ms: p50Ms,
+    ratio: variant?.ratios[index]?.ratio ?? Number.NaN,
+  }))
+  return { latencies, gateLatencies }
+}

@@ -1,0 +1,59 @@
+// Ranges of a model's inner tensors on real inputs: the least and the greatest value ever seen. Each tensor
+// is reduced inside the graph, so that one number a tensor and batch leaves the runtime, never the tensor.
+import { FlyweightError } from '../../errors.js'
+import { node, valueInfo } from '../../onnx/builder.js'
+import { create, encodeModel, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import { openSession } from '../../runtime/session.js'
+import type { Model, PassContext } from '../passes/pass.js'
+import type { Range } from '../quantize/affine.js'
+import { batchesOf } from '../samples.js'
+
+/** Rows a run; small, because every tensor of the model is alive at once in the unoptimized graph. */
+const BATCH = 4
+
+/**
+ * Runs `model` (opset 18 or newer) on every sample and returns the range of each float tensor named.
+ * @throws FlyweightError `invalid_model` when a tensor is not finite on real inputs: it cannot be quantized.
+ */
+export async function minMaxRanges(model: Model, tensors: readonly string[], context: PassContext): Promise<Map<string, Range>> {
+  const ranges = new Map<string, Range>()
+  if (tensors.length === 0) return ranges
+  const session = await openSession(encodeModel(observed(model, tensors)), { threads: context.threads })
+  try {
+    const fetches = tensors.flatMap((tensor) => [lowest(tensor), highest(tensor)])
+    for (const { from, count, feeds } of batchesOf(context.samples, Math.min(BATCH, context.maxBatch))) {
+      context.signal?.throwIfAborted()
+      const found = await session.run(feeds, fetches)
+      for (const tensor of tensors) {
+        const [min, max] = [Number(found[lowest(tensor)]?.data[0]), Number(found[highest(tensor)]?.data[0])]
+        if (!Number.isFinite(min) || !Number.isFinite(max))
+          throw new FlyweightError('invalid_model', `tensor "${tensor}" is not finite on samples ${from} to ${from + count - 1}`)
+        const known = ranges.get(tensor)
+        ranges.set(tensor, known === undefined ? { min, max } : { min: Math.min(known.min, min), max: Math.max(known.max, max) })
+      }
+      context.onProgress?.((from + count) / context.samples.rows, `calibrating ${from + count}/${context.samples.rows}`)
+    }
+  } finally {
+    await session.release()
+  }
+  return ranges
+}
+
+/** The model with two reduced outputs a tensor in place of its own. */
+function observed(model: Model, tensors: readonly string[]): ModelProto {
+  const reduced = tensors.flatMap((tensor) => [
+    node('ReduceMin', [tensor], [lowest(tensor)], { attributes: { keepdims: 0 } }),
+    node('ReduceMax', [tensor], [highest(tensor)], { attributes: { keepdims: 0 } }),
+  ])
+  const output = tensors.flatMap((tensor) => [valueInfo(lowest(tensor), 'float32', []), valueInfo(highest(tensor), 'float32', [])])
+  const graph = create(GraphProtoSchema, { ...model.graph, node: [...model.graph.node, ...reduced], output })
+  return create(ModelProtoSchema, { ...model, graph })
+}
+
+function lowest(tensor: string): string {
+  return `${tensor}::min`
+}
+
+function highest(tensor: string): string {
+  return `${tensor}::max`
+}

@@ -1,0 +1,157 @@
+// Pass `fp16`: weights and values in half precision, inputs and outputs of the model as before. On x64 CPUs
+// this halves the file and nothing else, since the runtime computes in float32; on GPUs it is the fast form.
+import { Type } from 'typebox'
+import type { NodeDecision } from '../../measurements.js'
+import { intAttribute, setAttribute, subgraphs } from '../../onnx/attributes.js'
+import { node as makeNode, tensorProto } from '../../onnx/builder.js'
+import { capturedTensors, GraphIndex } from '../../onnx/graph.js'
+import type { GraphProto, NodeProto, TensorProto } from '../../onnx/proto.js'
+import { removeDeadNodes } from '../../onnx/rewrite.js'
+import { float16From } from '../../tensor/float16.js'
+import { dtypes } from '../../tensor/tensor.js'
+import { prepare } from '../prepare.js'
+import type { Pass } from './pass.js'
+
+/** They lose their meaning, their range or their kernel in half precision. */
+const BLOCKED = new Set([
+  'ArrayFeatureExtractor',
+  'ConstantOfShape',
+  'CumSum',
+  'DequantizeLinear',
+  'DynamicQuantizeLinear',
+  'EyeLike',
+  'GRU',
+  'LSTM',
+  'MatMulInteger',
+  'Max',
+  'Min',
+  'Multinomial',
+  'NonMaxSuppression',
+  'QuantizeLinear',
+  'RNN',
+  'RandomNormal',
+  'RandomNormalLike',
+  'RandomUniform',
+  'RandomUniformLike',
+  'Range',
+  'Resize',
+  'RoiAlign',
+  'TopK',
+  'Upsample',
+])
+const [FLOAT, HALF] = [dtypes.float32.onnx, dtypes.float16.onnx]
+const LARGEST = 65504
+/** The least positive half: smaller values would become zero. */
+const LEAST = 2 ** -24
+
+const parameters = Type.Object(
+  { exclude: Type.Array(Type.String(), { default: [], description: 'Names of nodes to leave in float32' }) },
+  { additionalProperties: false },
+)
+
+export const fp16: Pass = {
+  name: 'fp16',
+  description: 'half-precision weights and values: half the size; faster on GPUs only',
+  parameters,
+  calibrates: false,
+  async run(source, step, { workDir }) {
+    const model = await prepare(source, workDir)
+    const decisions = halve(model.graph, new Set(step['exclude'] as string[]))
+    removeDeadNodes(model)
+    const remaining = new Set(decisions.map(({ node }) => node))
+    const folded = source.graph.node.filter(({ name }) => !remaining.has(name))
+    const done = decisions.filter(({ action }) => action === 'done').length
+    return {
+      model,
+      decisions: [
+        ...folded.map(
+          ({ name, opType }): NodeDecision => ({ node: name, opType, pass: 'fp16', action: 'skipped', reason: 'folded into other nodes before conversion' }),
+        ),
+        ...decisions,
+      ],
+      summary: `${done} of ${decisions.length} nodes in half precision`,
+    }
+  },
+}
+
+/**
+ * Converts a prepared graph in place. A tensor keeps its name for its float32 form and gets `::half` for the
+ * other; Casts are made where a form is wanted that nobody writes. Subgraphs read the float32 forms.
+ */
+function halve(graph: GraphProto, exclude: ReadonlySet<string>): NodeDecision[] {
+  const index = new GraphIndex(graph)
+  const floats = floatTensors(graph)
+  const written = new Map<string, 'float' | 'half'>()
+  const available = new Set<string>()
+  const nodes: NodeProto[] = []
+  const decisions: NodeDecision[] = []
+  const wanted = (tensor: string, form: 'float' | 'half'): string => {
+    if (!floats.has(tensor)) return tensor
+    const name = form === 'half' ? halfOf(tensor) : tensor
+    const constant = index.initializer(tensor)
+    if ((written.get(tensor) ?? 'float') === form || available.has(name)) return name
+    available.add(name)
+    if (constant !== undefined) graph.initializer.push(halfConstant(constant, index))
+    else nodes.push(form === 'half' ? cast(tensor, name, HALF) : cast(halfOf(tensor), name, FLOAT))
+    return name
+  }
+  for (const node of graph.node) {
+    const refusal = refusalOf(node, floats, exclude)
+    decisions.push({
+      node: node.name,
+      opType: node.opType,
+      pass: 'fp16',
+      action: refusal === undefined ? 'done' : 'skipped',
+      reason: refusal ?? 'computes in half precision',
+    })
+    const form = refusal === undefined ? 'half' : 'float'
+    node.input = node.input.map((tensor) => wanted(tensor, form))
+    for (const inner of subgraphs(node)) for (const captured of capturedTensors(inner)) wanted(captured, 'float')
+    if (form === 'half') {
+      if (node.opType === 'Cast') setAttribute(node, 'to', HALF)
+      for (const output of node.output) if (floats.has(output)) written.set(output, 'half')
+      node.output = node.output.map((tensor) => (floats.has(tensor) ? halfOf(tensor) : tensor))
+    }
+    nodes.push(node)
+  }
+  for (const { name } of graph.output) wanted(name, 'float')
+  graph.node = nodes
+  graph.valueInfo = graph.valueInfo.filter(({ name }) => written.get(name) !== 'half')
+  return decisions
+}
+
+function refusalOf(node: NodeProto, floats: ReadonlySet<string>, exclude: ReadonlySet<string>): string | undefined {
+  if (exclude.has(node.name)) return 'excluded by the recipe'
+  if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} stay float32`
+  if (BLOCKED.has(node.opType)) return `${node.opType} stays float32: half precision would change its meaning, or it has no such kernel`
+  if (subgraphs(node).length > 0) return 'its subgraphs stay float32'
+  if (node.opType === 'Cast') return intAttribute(node, 'to') === FLOAT ? undefined : 'it converts to another type'
+  const touches = [...node.input, ...node.output].some((tensor) => floats.has(tensor))
+  return touches ? undefined : 'it handles no float values'
+}
+
+/** Names of the float32 tensors; the prepared graph states the type of each. */
+function floatTensors(graph: GraphProto): Set<string> {
+  const infos = [...graph.input, ...graph.output, ...graph.valueInfo]
+  const typed = infos.filter(({ type }) => type?.value.case === 'tensorType' && type.value.value.elemType === FLOAT)
+  return new Set([...typed.map(({ name }) => name), ...graph.initializer.filter(({ dataType }) => dataType === FLOAT).map(({ name }) => name)])
+}
+
+function halfConstant(proto: TensorProto, index: GraphIndex): TensorProto {
+  const { data, dims } = index.constant(proto.name)!
+  return tensorProto(halfOf(proto.name), 'float16', dims, float16From((data as Float32Array).map(representable)))
+}
+
+/** Finite values stay finite, and not zero: what overflows becomes the largest half, what vanishes the least. */
+function representable(value: number): number {
+  if (value === 0 || !Number.isFinite(value)) return value
+  return Math.sign(value) * Math.min(LARGEST, Math.max(LEAST, Math.abs(value)))
+}
+
+function cast(from: string, to: string, type: number): NodeProto {
+  return makeNode('Cast', [from], [to], { attributes: { to: type }, name: `cast:${to}` })
+}
+
+function halfOf(tensor: string): string {
+  return `${tensor}::half`
+}

@@ -1,0 +1,38 @@
+// What a compression pass is. passes/table.ts lists those that exist; recipe.ts composes them.
+import type { TObject } from 'typebox'
+import type { NodeDecision, RecipeStep } from '../../measurements.js'
+import type { GraphProto, ModelProto } from '../../onnx/proto.js'
+import type { Samples } from '../samples.js'
+
+export type Model = ModelProto & { graph: GraphProto }
+
+export interface PassContext {
+  /** Sample inputs, for passes that calibrate. */
+  samples: Samples
+  /** Rows of a batch that the model accepts: 1 where its batch dimension is fixed. */
+  maxBatch: number
+  threads: number
+  /** Folder for files that are of no use afterwards. */
+  workDir: string
+  onProgress?: (fraction: number, step: string) => void
+  signal?: AbortSignal | undefined
+}
+
+export interface PassResult {
+  model: Model
+  /** One a node of the model as it came in. */
+  decisions: NodeDecision[]
+  /** One line: what was done to how much. */
+  summary: string
+}
+
+export interface Pass {
+  name: string
+  description: string
+  /** TypeBox schema of the step's parameters; every one has a description and a default. */
+  parameters: TObject
+  /** True when the pass computes with `samples`. */
+  calibrates: boolean
+  /** Leaves `model` as it was; `parameters` are complete and valid. */
+  run(model: Model, parameters: RecipeStep, context: PassContext): Promise<PassResult>
+}

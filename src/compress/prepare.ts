@@ -1,0 +1,23 @@
+// Brings a model into the form that quantization works on: a current opset, constants folded, and
+// BatchNormalization, Add and Mul merged into the convolutions before them. The runtime's own basic
+// optimizer does the folding, so what is quantized is what it would have run.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { loadModel, saveModel } from '../onnx/load.js'
+import { upgradeOpset } from '../onnx/upgrade/opset.js'
+import { openSession } from '../runtime/session.js'
+import type { Model } from './passes/pass.js'
+
+/** @throws FlyweightError `invalid_model` when a node has no equivalent in opset 21; what the runtime throws. */
+export async function prepare(model: Model, workDir: string): Promise<Model> {
+  const folder = await mkdtemp(join(workDir, 'prepare-'))
+  try {
+    const [before, after] = [join(folder, 'before.onnx'), join(folder, 'after.onnx')]
+    await saveModel(upgradeOpset(model), before)
+    const session = await openSession(before, { optimization: 'basic', optimizedModelFile: after })
+    await session.release()
+    return await loadModel(after)
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+}

@@ -1,0 +1,74 @@
+// The numbers of affine quantization, real = scale · (q − zeroPoint), as QuantizeLinear of ONNX defines it
+// (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html): rounding half to even, then saturating.
+
+export interface Range {
+  min: number
+  max: number
+}
+
+/** How a tensor of uint8 is read. */
+export interface AffineParams {
+  scale: number
+  zeroPoint: number
+}
+
+/** Nearest integer; a value in the middle goes to the even neighbour. */
+export function roundHalfEven(value: number): number {
+  const rounded = Math.round(value)
+  return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded
+}
+
+export function clamp(value: number, low: number, high: number): number {
+  return Math.min(high, Math.max(low, value))
+}
+
+/** Below this a range holds nothing but rounding noise, and 1 ÷ scale would overflow: such a tensor gets scale 1. */
+const TINY_SCALE = 2 ** -100
+
+/** Scale and zero point of uint8 that cover `range` and zero: zero itself must be exact, because padding is made of it. */
+export function uint8Params(range: Range): AffineParams {
+  const min = Math.min(range.min, 0)
+  const max = Math.max(range.max, 0)
+  const scale = Math.fround((max - min) / 255)
+  if (!(scale > TINY_SCALE) || !Number.isFinite(scale)) return { scale: 1, zeroPoint: 0 }
+  return { scale, zeroPoint: clamp(roundHalfEven(-min / scale), 0, 255) }
+}
+
+/** Codes of `values` under `params`. */
+export function toUint8(values: Float32Array, { scale, zeroPoint }: AffineParams): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(values, (value) => clamp(roundHalfEven(value / scale) + zeroPoint, 0, 255))
+}
+
+export interface ChannelWeights {
+  /** Same layout as the weights. */
+  codes: Int8Array<ArrayBuffer>
+  /** One a channel; zero points are 0. */
+  scales: Float32Array<ArrayBuffer>
+}
+
+export interface ChannelOptions {
+  dims: readonly number[]
+  /** The axis that has one scale an index. */
+  axis: number
+  /** Largest code: 127, or 63 on CPUs whose u8×s8 products saturate 16 bits. */
+  limit: number
+  /** Least scale a channel may have, e.g. so that its bias fits into int32. */
+  leastScales?: Float32Array
+}
+
+/** Symmetric int8 codes, −limit … limit, with one scale a channel. Channels of zeros get the largest scale of the others (or 1). */
+export function quantizeChannels(values: Float32Array, { dims, axis, limit, leastScales }: ChannelOptions): ChannelWeights {
+  const channels = dims[axis] ?? 1
+  const inner = dims.slice(axis + 1).reduce((product, dim) => product * dim, 1)
+  const channelOf = (i: number): number => Math.floor(i / inner) % channels
+  const scales = new Float32Array(channels)
+  values.forEach((value, i) => {
+    const channel = channelOf(i)
+    scales[channel] = Math.max(scales[channel]!, Math.abs(value))
+  })
+  scales.forEach((largest, channel) => (scales[channel] = Math.max(largest / limit, leastScales?.[channel] ?? 0)))
+  const widest = scales.reduce((most, scale) => Math.max(most, scale), 0)
+  scales.forEach((scale, channel) => (scales[channel] = scale > TINY_SCALE ? scale : widest > TINY_SCALE ? widest : 1))
+  const codes = Int8Array.from(values, (value, i) => clamp(roundHalfEven(value / scales[channelOf(i)]!), -limit, limit))
+  return { codes, scales }
+}

@@ -1,0 +1,182 @@
+// Which nodes of a prepared graph become int8 kernels, and which tensors carry Q/DQ pairs for it. Pure: reads
+// the graph, changes nothing. The rules are those of ONNX Runtime's QDQ fusions on CPUs
+// (onnxruntime/core/optimizer/qdq_transformer): a node becomes an int8 kernel only if each of its data
+// inputs comes from a DequantizeLinear and its output goes into a single QuantizeLinear.
+import type { NodeDecision } from '../../measurements.js'
+import { attribute, intAttribute } from '../../onnx/attributes.js'
+import { GraphIndex } from '../../onnx/graph.js'
+import type { GraphProto, NodeProto } from '../../onnx/proto.js'
+
+/** They do the arithmetic: int8 pays for the conversions around them. */
+const COMPUTE = new Set(['Conv', 'Gemm', 'MatMul'])
+/** They keep a chain of int8 kernels unbroken; alone they are not worth a conversion. */
+const CARRY = new Set([
+  'Add',
+  'Mul',
+  'Concat',
+  'AveragePool',
+  'GlobalAveragePool',
+  'MaxPool',
+  'Sigmoid',
+  'LeakyRelu',
+  'Transpose',
+  'Reshape',
+  'Flatten',
+  'Squeeze',
+  'Unsqueeze',
+  'Resize',
+])
+/** Their output has the scale of their input, because they only move values. */
+const MOVES = new Set(['Transpose', 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'MaxPool', 'Resize'])
+
+export interface PlanOptions {
+  /** Quantize depthwise convolutions too. */
+  depthwise: boolean
+  /** Names of nodes to leave in float. */
+  exclude: ReadonlySet<string>
+}
+
+export interface Plan {
+  /** Nodes that become int8 kernels. */
+  quantized: ReadonlySet<NodeProto>
+  /** Tensor → the tensor whose range and parameters it shares (itself, mostly). */
+  parametersOf: ReadonlyMap<string, string>
+  /** Tensors written by a quantized node: every reader sees the dequantized value. */
+  produced: ReadonlySet<string>
+  /** Relu, Clip: their clamping is done by the QuantizeLinear of their producer. Node → producer's output. */
+  absorbed: ReadonlyMap<NodeProto, string>
+  /** Div, Mul by a positive constant: the same codes read on another scale. Output → input and factor. */
+  rescaled: ReadonlyMap<string, { input: string; factor: number }>
+  /** Nodes that `rescaled` stands for. */
+  free: ReadonlySet<NodeProto>
+  decisions: NodeDecision[]
+}
+
+/** Decides node by node, in graph order, so that chains of int8 grow from the convolutions and products outward. */
+export function planStatic(graph: GraphProto, options: PlanOptions): Plan {
+  const index = new GraphIndex(graph)
+  const quantized = new Set<NodeProto>()
+  const parametersOf = new Map<string, string>()
+  const produced = new Set<string>()
+  const absorbed = new Map<NodeProto, string>()
+  const rescaled = new Map<string, { input: string; factor: number }>()
+  const free = new Set<NodeProto>()
+  const decisions: NodeDecision[] = []
+  const decide = (node: NodeProto, action: NodeDecision['action'], reason: string) =>
+    decisions.push({ node: node.name, opType: node.opType, pass: 'int8-static', action, reason })
+
+  for (const node of graph.node) {
+    const clamped = clampedProducer(node, index, quantized)
+    if (clamped !== undefined) {
+      absorbed.set(node, clamped)
+      const [output = ''] = node.output
+      parametersOf.set(clamped, output)
+      parametersOf.set(output, output)
+      produced.add(output)
+      decide(node, 'done', 'its clamping is part of the quantization of its input')
+      continue
+    }
+    const scaling = scalingOf(node, index)
+    if (scaling !== undefined && produced.has(scaling.input)) {
+      const [output = ''] = node.output
+      free.add(node)
+      rescaled.set(output, scaling)
+      produced.add(output)
+      decide(node, 'done', 'multiplying by a constant is a change of scale: it costs nothing')
+      continue
+    }
+    const refusal = refusalOf(node, index, { ...options, isQuantized: (tensor) => produced.has(tensor) })
+    if (refusal !== undefined) {
+      decide(node, 'skipped', refusal)
+      continue
+    }
+    quantized.add(node)
+    for (const input of dataInputs(node, index)) if (!parametersOf.has(input)) parametersOf.set(input, input)
+    const [output = ''] = node.output
+    if (node.opType === 'MatMul') {
+      decide(node, 'done', 'inputs in int8; its output stays float, which costs nothing and loses less')
+      continue
+    }
+    const [input = ''] = node.input
+    parametersOf.set(output, MOVES.has(node.opType) ? (parametersOf.get(input) ?? input) : output)
+    produced.add(output)
+    decide(node, 'done', COMPUTE.has(node.opType) ? 'weights, input and output in int8' : 'carries int8 values between int8 nodes')
+  }
+  return { quantized, parametersOf, produced, absorbed, rescaled, free, decisions }
+}
+
+/** Inputs that hold activations, or constants of an elementwise node. */
+export function dataInputs(node: NodeProto, index: GraphIndex): string[] {
+  switch (node.opType) {
+    case 'Conv':
+    case 'Gemm':
+      return node.input.slice(0, 1)
+    case 'MatMul':
+      return node.input.filter((name) => index.constantProto(name) === undefined)
+    case 'Add':
+    case 'Mul':
+    case 'Concat':
+      return [...node.input]
+    default:
+      return node.input.slice(0, 1)
+  }
+}
+
+function refusalOf(node: NodeProto, index: GraphIndex, options: PlanOptions & { isQuantized(tensor: string): boolean }): string | undefined {
+  const { opType } = node
+  const compute = COMPUTE.has(opType)
+  if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} have no int8 kernel here`
+  if (!compute && !CARRY.has(opType)) return `${opType} has no int8 kernel that pays`
+  if (options.exclude.has(node.name)) return 'excluded by the recipe'
+  const [output = ''] = node.output
+  if (opType !== 'MatMul' && index.isOutput(output)) return 'it writes an output of the model, which stays float'
+  if (!compute) {
+    const inputs = dataInputs(node, index)
+    const isConstant = (tensor: string) => index.constantProto(tensor) !== undefined
+    if (inputs.every(isConstant)) return 'it computes with constants only'
+    if (!inputs.every((tensor) => isConstant(tensor) || options.isQuantized(tensor))) return 'an input is float: converting it would cost more than int8 saves'
+    if (opType === 'Resize' && (attribute(node, 'mode')?.s.length ?? 0) > 0 && Buffer.from(attribute(node, 'mode')!.s).toString() === 'cubic')
+      return 'cubic Resize has no int8 kernel'
+    if (inputs.length > 1 && new Set(inputs).size === 1 && opType === 'Concat') return 'it concatenates a tensor with itself'
+    return undefined
+  }
+  const weight = index.constantProto(node.input[1] ?? '')
+  if (opType === 'MatMul')
+    return weight === undefined || index.constantProto(node.input[0] ?? '') !== undefined ? 'it has no constant right operand' : undefined
+  if (weight === undefined) return 'its weights are not constant'
+  const bias = node.input[2] ?? ''
+  if (bias !== '' && index.constantProto(bias) === undefined) return 'its bias is not constant'
+  if (opType === 'Gemm' && intAttribute(node, 'transA', 0) !== 0) return 'a transposed left operand has no int8 kernel'
+  if (opType === 'Conv' && !options.depthwise && isDepthwise(node, weight.dims)) return 'depthwise convolutions are faster in float here'
+  return undefined
+}
+
+/** A node that only multiplies by one positive constant. */
+function scalingOf(node: NodeProto, index: GraphIndex): { input: string; factor: number } | undefined {
+  if ((node.opType !== 'Div' && node.opType !== 'Mul') || index.isOutput(node.output[0] ?? '')) return undefined
+  const [left = '', right = ''] = node.input
+  const scalar = (tensor: string) => {
+    const constant = index.constant(tensor)
+    return constant?.dtype === 'float32' && constant.data.length === 1 && constant.dims.length <= 1 ? Number(constant.data[0]) : undefined
+  }
+  const divisor = scalar(right)
+  const [input, factor] =
+    node.opType === 'Div' ? [left, divisor === undefined ? undefined : 1 / divisor] : divisor === undefined ? [right, scalar(left)] : [left, divisor]
+  return factor !== undefined && factor > 0 && Number.isFinite(factor) && index.constantProto(input) === undefined ? { input, factor } : undefined
+}
+
+function isDepthwise(node: NodeProto, dims: readonly bigint[]): boolean {
+  return intAttribute(node, 'group', 1) > 1 && Number(dims[1]) === 1
+}
+
+/** The quantized tensor whose QuantizeLinear can do this node's clamping: Relu, or Clip with a lower bound of 0, as only reader. */
+function clampedProducer(node: NodeProto, index: GraphIndex, quantized: ReadonlySet<NodeProto>): string | undefined {
+  if (node.opType !== 'Relu' && node.opType !== 'Clip') return undefined
+  const [input = ''] = node.input
+  const producer = index.producer(input)
+  if (producer === undefined || !quantized.has(producer) || MOVES.has(producer.opType) || producer.opType === 'MatMul') return undefined
+  if (index.consumers(input).length !== 1 || index.isOutput(input) || index.isOutput(node.output[0] ?? '')) return undefined
+  if (node.opType === 'Relu') return input
+  const low = index.constant(node.input[1] ?? '')
+  return low !== undefined && Number(low.data[0]) === 0 ? input : undefined
+}

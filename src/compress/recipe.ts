@@ -1,0 +1,116 @@
+// Recipes: which passes, in which order, with which parameters. Read from JSON or a short string, checked
+// against the passes' schemas, completed with defaults, and named by their canonical form.
+import { createHash } from 'node:crypto'
+import type { TObject } from 'typebox'
+import Value from 'typebox/value'
+import { FlyweightError } from '../errors.js'
+import type { Recipe, RecipeStep } from '../measurements.js'
+import { passes, passNamed } from './passes/table.js'
+
+/** Names that stand for a recipe chosen by what the model is made of (choose.ts). */
+const PRESETS = ['int8'] as const
+export type Preset = (typeof PRESETS)[number]
+
+/** What was asked for: a recipe of its own, or a preset. */
+export type RecipeRequest = { recipe: Recipe; preset?: undefined } | { preset: Preset; recipe?: undefined }
+
+/**
+ * Reads a recipe: a preset's name, a short string such as `int8-static(depthwise=false)+fp16`, or an array
+ * of steps `{ pass, …parameters }`. Steps come back complete, defaults filled in.
+ * @throws FlyweightError `invalid_recipe` naming the step and parameter, what came and what was expected.
+ */
+export function parseRecipe(input: unknown): RecipeRequest {
+  if (typeof input === 'string') {
+    const preset = PRESETS.find((name) => name === input.trim())
+    if (preset !== undefined) return { preset }
+  }
+  const steps = typeof input === 'string' ? input.split('+').map(parseStep) : input
+  if (!Array.isArray(steps) || steps.length === 0) {
+    throw invalid('/recipe', `got ${describe(input)}, expected a preset (${PRESETS.join(', ')}), a short string like "int8-static", or an array of steps`)
+  }
+  return { recipe: steps.map((step, index) => complete(step, index)) }
+}
+
+/** The one JSON text that equal recipes have in common: keys in order, defaults filled in. */
+export function canonicalRecipe(recipe: Recipe): string {
+  return JSON.stringify(recipe.map((step) => Object.fromEntries(Object.entries(step).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))))
+}
+
+/** SHA-256 (hex) of the canonical form. */
+export function recipeHash(recipe: Recipe): string {
+  return createHash('sha256').update(canonicalRecipe(recipe)).digest('hex')
+}
+
+/** Short name of a variant: its passes joined by `+`, each with the parameters that differ from their defaults. */
+export function recipeName(recipe: Recipe): string {
+  return recipe.map(stepName).join('+')
+}
+
+function stepName(step: RecipeStep): string {
+  const defaults = completeParameters(step.pass, {})
+  const changed = Object.entries(step).filter(([key, value]) => key !== 'pass' && JSON.stringify(value) !== JSON.stringify(defaults[key]))
+  return changed.length === 0
+    ? step.pass
+    : `${step.pass}(${changed.map(([key, value]) => `${key}=${Array.isArray(value) ? value.join('|') : String(value)}`).join(',')})`
+}
+
+/** `pass` or `pass(parameter=value,…)`; lists are separated by `|`. */
+function parseStep(text: string, index: number): Record<string, unknown> {
+  const match = /^\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*$/.exec(text)
+  if (match === null) throw invalid(`/recipe/${index}`, `got "${text.trim()}", expected pass or pass(parameter=value,…)`)
+  const [, pass = '', list = ''] = match
+  const step: Record<string, unknown> = { pass }
+  const properties = passNamed(pass)?.parameters.properties ?? {}
+  for (const pair of list.split(',').filter((part) => part.trim() !== '')) {
+    const [key = '', value] = pair.split('=', 2).map((part) => part.trim())
+    if (value === undefined) throw invalid(`/recipe/${index}/${key}`, `got "${pair.trim()}", expected parameter=value`)
+    step[key] = fromText(value, (properties[key] as { type?: string } | undefined)?.type)
+  }
+  return step
+}
+
+function fromText(text: string, type: string | undefined): unknown {
+  if (type === 'array') return text.split('|').filter((part) => part !== '')
+  if (type === 'boolean') return text === 'true' ? true : text === 'false' ? false : text
+  if (type === 'number' || type === 'integer') return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text
+  return text
+}
+
+function complete(step: unknown, index: number): RecipeStep {
+  if (typeof step !== 'object' || step === null || Array.isArray(step))
+    throw invalid(`/recipe/${index}`, `got ${describe(step)}, expected a step like {"pass": "int8-static"}`)
+  const { pass, ...given } = step as Record<string, unknown>
+  if (typeof pass !== 'string' || passNamed(pass) === undefined) {
+    const hint = PRESETS.some((preset) => preset === pass) ? '; a preset stands alone' : ''
+    throw invalid(`/recipe/${index}/pass`, `got ${describe(pass)}, expected one of ${passes.map(({ name }) => name).join(', ')}${hint}`)
+  }
+  const parameters = completeParameters(pass, given)
+  const schema = (passNamed(pass) as { parameters: TObject }).parameters
+  const [error] = Value.Errors(schema, parameters)
+  if (error !== undefined) throw parameterError(schema, parameters, `/recipe/${index}`, error)
+  return { pass, ...parameters } as RecipeStep
+}
+
+function completeParameters(pass: string, given: Record<string, unknown>): Record<string, unknown> {
+  return Value.Default((passNamed(pass) as { parameters: TObject }).parameters, { ...given }) as Record<string, unknown>
+}
+
+function parameterError(
+  schema: TObject,
+  parameters: Record<string, unknown>,
+  pointer: string,
+  error: { instancePath: string; message: string },
+): FlyweightError {
+  const unknown = Object.keys(parameters).find((key) => !(key in schema.properties))
+  if (unknown !== undefined)
+    return invalid(`${pointer}/${unknown}`, `there is no such parameter; expected ${Object.keys(schema.properties).join(', ') || 'none'}`)
+  return invalid(`${pointer}${error.instancePath}`, `got ${describe(Value.Pointer.Get(parameters, error.instancePath))}: ${error.message}`)
+}
+
+function invalid(pointer: string, detail: string): FlyweightError {
+  return new FlyweightError('invalid_recipe', `${pointer}: ${detail}`, { errors: [{ pointer, detail }] })
+}
+
+function describe(value: unknown): string {
+  return value === undefined ? 'nothing' : (JSON.stringify(value)?.slice(0, 100) ?? typeof value)
+}

@@ -1,0 +1,64 @@
+// The process of one job: gets a kind and a payload, reports progress, answers with a result or an
+// error, ends. Started by fork from runner.ts, never imported. It ends with its gateway.
+import { FlyweightError, messageOf, type ErrorCode } from '../errors.js'
+import type { JobKind, JobProgress } from './queue.js'
+
+export interface JobTask {
+  kind: JobKind
+  payload: unknown
+}
+export type JobMessage = { progress: JobProgress; logLine?: string } | { result: unknown } | { error: { code: ErrorCode; detail: string } }
+
+/** What the function behind a kind of job gets beside its payload. */
+export interface JobContext {
+  report(progress: JobProgress): void
+  log(line: string): void
+  /** Aborted when the job is cancelled or the gateway stops; the process is killed soon after. */
+  signal: AbortSignal
+}
+
+/** Progress is sent this often at most; a new step is always sent. */
+const PROGRESS_INTERVAL_MS = 100
+
+const abort = new AbortController()
+process.once('SIGTERM', () => abort.abort())
+// The channel closes when the gateway dies: nobody is left to take the result.
+process.once('disconnect', () => process.exit(1))
+process.once('message', (task: JobTask) => {
+  void run(task)
+    .then((result): JobMessage => ({ result }))
+    .catch((error: unknown): JobMessage => ({ error: describe(error) }))
+    .then((message) => process.send?.(message, () => process.exit(0)))
+})
+
+async function run({ kind, payload }: JobTask): Promise<unknown> {
+  const context = channelContext()
+  switch (kind) {
+    case 'compress':
+      return (await import('./compress-job.js')).runCompressJob(payload as never, context)
+    case 'profile':
+      return (await import('./profile-job.js')).runProfileJob(payload as never, context)
+  }
+}
+
+function channelContext(): JobContext {
+  let progress: JobProgress = { fraction: 0, step: 'starting' }
+  let sentAt = 0
+  const send = (message: JobMessage) => void process.send?.(message)
+  return {
+    report: (next) => {
+      const isNewStep = next.step !== progress.step
+      progress = next
+      if (!isNewStep && performance.now() - sentAt < PROGRESS_INTERVAL_MS) return
+      sentAt = performance.now()
+      send({ progress })
+    },
+    log: (logLine) => send({ progress, logLine }),
+    signal: abort.signal,
+  }
+}
+
+function describe(error: unknown): { code: ErrorCode; detail: string } {
+  if (error instanceof FlyweightError) return { code: error.code, detail: error.message }
+  return { code: 'internal', detail: messageOf(error) }
+}
