@@ -11,7 +11,7 @@ const layers = {
   jobs: ['compress', 'registry', 'runtime', 'onnx', 'tensor'],
   http: ['serving', 'registry', 'jobs', 'tensor', 'config'],
   telemetry: ['serving', 'config'],
-  cli: ['app', 'config', 'compress', 'registry', 'runtime', 'tensor'],
+  cli: ['app', 'config', 'compress', 'jobs', 'registry', 'runtime', 'tensor'],
 }
 
 const pathOf = (name) => `^src/${name}(/|\\.ts$)`

@@ -1,7 +1,7 @@
 // `flyweight compress file.onnx`: builds and judges a variant of a file without a gateway, with the
 // same code a job runs. Writes nothing that the gate rejects, unless told to.
 import { createHash } from 'node:crypto'
-import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, extname, join } from 'node:path'
 import { buildVariant } from '../compress/build.js'
@@ -57,7 +57,7 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
     bar.stop()
     const out = flags.out ?? join(dirname(file), `${basename(file, extname(file))}.${built.name}.onnx`)
     const written = built.report.gate.admitted || flags.force === true
-    if (written) await copyFile(built.file, out)
+    if (written) await copyModel(built.file, out)
     if (!terminal.interactive) terminal.json({ out: written ? out : null, report: built.report })
     else {
       for (const line of reportLines(built.report, terminal.paint)) terminal.print(line)
@@ -67,5 +67,13 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
   } finally {
     bar.stop()
     await rm(workDir, { recursive: true, force: true })
+  }
+}
+
+/** Very large weights lie in files beside the model, which names them: they keep their names. */
+async function copyModel(from: string, to: string): Promise<void> {
+  await copyFile(from, to)
+  for (const name of await readdir(dirname(from))) {
+    if (name.startsWith(`${basename(from)}.`)) await copyFile(join(dirname(from), name), join(dirname(to), name))
   }
 }
