@@ -23,7 +23,7 @@ const DEFAULT_MIN_FIDELITY = 0.9
 const BATCHES = [1, 8, 32]
 
 /**
- * Resolves to the exit code: 0 written, 1 rejected by the gate.
+ * Resolves to the exit code: 0 written, 1 rejected by the gate and not written.
  * @throws FlyweightError for a model, recipe or samples that cannot be used
  */
 export async function compressFile(terminal: Terminal, file: string, flags: CompressFileFlags): Promise<number> {
@@ -63,7 +63,7 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
       for (const line of reportLines(built.report, terminal.paint)) terminal.print(line)
       terminal.print(written ? `\nwrote ${out}` : '\nnothing written; --force writes what the gate rejected')
     }
-    return built.report.gate.admitted ? 0 : 1
+    return written ? 0 : 1
   } finally {
     bar.stop()
     await rm(workDir, { recursive: true, force: true })
