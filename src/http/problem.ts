@@ -4,6 +4,7 @@ import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { FlyweightError, type ErrorCode, type FieldError } from '../errors.js'
+import { describe } from './describe.js'
 
 export const PROBLEM_TYPE = 'application/problem+json'
 
@@ -21,7 +22,6 @@ export interface Problem {
 
 /** Codes for errors that Fastify raises before a handler runs; others by their status. */
 const FRAMEWORK_CODES: Readonly<Record<string, ErrorCode>> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media',
   FST_ERR_CTP_BODY_TOO_LARGE: 'too_large',
   FST_REQ_FILE_TOO_LARGE: 'too_large',
   FST_FILES_LIMIT: 'too_large',
@@ -39,9 +39,13 @@ const STATUS_ERRORS: Readonly<Record<number, ErrorCode>> = {
 }
 
 /** Anything thrown as an error of the table: framework errors by code or status, the rest as `internal` without its text. */
-export function toFlyweightError(error: unknown): FlyweightError {
+function toFlyweightError(error: unknown, { headers }: FastifyRequest): FlyweightError {
   if (error instanceof FlyweightError) return error
   const { code = '', statusCode = 500, message } = (error ?? {}) as Partial<FastifyError>
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    const detail = `is ${describe(headers['content-type'])}, which is not accepted here`
+    return new FlyweightError('unsupported_media', `Content-Type ${detail}`, { errors: [{ pointer: '/headers/content-type', detail }], cause: error })
+  }
   const known = FRAMEWORK_CODES[code] ?? STATUS_ERRORS[statusCode] ?? (statusCode >= 400 && statusCode < 500 ? 'malformed' : undefined)
   if (known !== undefined) return new FlyweightError(known, message ?? '', { cause: error })
   return new FlyweightError('internal', 'an unexpected error; the log of the gateway has it under this request id', { cause: error })
@@ -62,14 +66,14 @@ export function problemOf(error: FlyweightError, requestId: string): Problem {
 
 /** The error handler of every scope: logs what is the gateway's fault, answers with the problem. */
 export function answerProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const error = toFlyweightError(thrown)
+  const error = toFlyweightError(thrown, request)
   if (error.code === 'internal') request.log.error({ err: error.cause, reqId: request.id, method: request.method, url: request.url }, 'request failed')
   sendProblem(error, request, reply)
 }
 
 /** v2 has no 422: bad input is 400 there. */
 export function answerProblemV2(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const error = toFlyweightError(thrown)
+  const error = toFlyweightError(thrown, request)
   answerProblem(error.status === 422 ? new FlyweightError('malformed', error.message, { errors: error.errors, cause: error }) : error, request, reply)
 }
 
