@@ -117,7 +117,7 @@ function fromEnvironment(environment: Readonly<Record<string, string | undefined
       if (text !== undefined) set(section, key, text)
     }
   }
-  return found as ConfigOverrides
+  return found
 }
 
 /** Environment values are YAML scalars, so that `8080` is a number and `[1, 8]` a list. */

@@ -56,7 +56,7 @@ export async function serve(flags: ServeFlags): Promise<number> {
 }
 
 /** Flags to configuration sections; a flag that was not given leaves no trace. */
-export function overridesOf(flags: ServeFlags): ConfigOverrides {
+function overridesOf(flags: ServeFlags): ConfigOverrides {
   return {
     server: given({ host: flags.host, port: flags.port }),
     models: given({ directory: flags.models }),

@@ -64,7 +64,8 @@ function parseStep(text: string, index: number): Record<string, unknown> {
   for (const pair of list.split(',').filter((part) => part.trim() !== '')) {
     const [key = '', value] = pair.split('=', 2).map((part) => part.trim())
     if (value === undefined) throw invalid(`/recipe/${index}/${key}`, `got "${pair.trim()}", expected parameter=value`)
-    step[key] = fromText(value, (properties[key] as { type?: string } | undefined)?.type)
+    const schema: { type?: string } | undefined = properties[key]
+    step[key] = fromText(value, schema?.type)
   }
   return step
 }
@@ -88,7 +89,7 @@ function complete(step: unknown, index: number): RecipeStep {
   const schema = (passNamed(pass) as { parameters: TObject }).parameters
   const [error] = Value.Errors(schema, parameters)
   if (error !== undefined) throw parameterError(schema, parameters, `/recipe/${index}`, error)
-  return { pass, ...parameters } as RecipeStep
+  return { pass, ...parameters }
 }
 
 function completeParameters(pass: string, given: Record<string, unknown>): Record<string, unknown> {

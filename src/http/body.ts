@@ -19,7 +19,7 @@ export async function bodyOf(request: FastifyRequest, maxBytes: number): Promise
     throw new FlyweightError('unsupported_media', `Content-Encoding is ${JSON.stringify(encoding)}, expected gzip, deflate or identity`)
   }
   try {
-    return (await decoders[encoding](body, { maxOutputLength: maxBytes })) as Buffer
+    return await decoders[encoding](body, { maxOutputLength: maxBytes })
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
       throw new FlyweightError('too_large', `the body is larger than ${maxBytes} bytes when decompressed`, { cause })

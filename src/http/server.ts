@@ -82,7 +82,7 @@ export function buildServer(services: Services): FastifyInstance {
 
 function addScope(server: FastifyInstance, routes: (scope: Scope) => void): void {
   server.register((scope, _options, done) => {
-    routes(scope as unknown as Scope)
+    routes(scope)
     done()
   })
 }

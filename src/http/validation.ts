@@ -19,7 +19,7 @@ export function checkOf(schema: TSchema, root = ''): Check {
   let compiled: ReturnType<typeof Compile<TSchema>> | undefined
   return (value) => {
     compiled ??= Compile(schema)
-    if (!compiled.Check(value)) throw refusal(schema as AnySchema, value, compiled.Errors(value), root)
+    if (!compiled.Check(value)) throw refusal(schema, value, compiled.Errors(value), root)
   }
 }
 

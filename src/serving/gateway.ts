@@ -237,7 +237,7 @@ export class Gateway {
       try {
         scheduler.submit(queue, entry)
       } catch (error) {
-        entry.reject(error as FlyweightError)
+        entry.reject(error)
       }
     })
   }

@@ -81,7 +81,7 @@ export class LanePool {
 
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.all(this.#slots.map((slot) => slot?.lane.close()))
+    await Promise.all(this.#slots.map(async (slot) => slot?.lane.close()))
   }
 
   #spawn(id: number, backoffMs: number): Slot {

@@ -58,7 +58,7 @@ describe('a lane', () => {
     await lane.load('a', file)
     const pool = Buffer.from('a pooled neighbour')
     expect(pool.buffer.byteLength).toBe(Buffer.poolSize)
-    const view = new Float32Array(pool.buffer as ArrayBuffer, Math.ceil(pool.byteOffset / 4) * 4, 2)
+    const view = new Float32Array(pool.buffer, Math.ceil(pool.byteOffset / 4) * 4, 2)
     const before = [...view]
     const { outputs } = await lane.run('a', { x: { dtype: 'float32', dims: [1, 2], data: view } })
     expect(outputs['y']?.data).toEqual(Float32Array.from(before, (value) => value + 1))

@@ -74,7 +74,7 @@ export function modelRoutes(scope: Scope, services: Services): void {
     },
   )
   scope.register((uploads, _options, done) => {
-    uploadRoute(uploads as unknown as Scope, services)
+    uploadRoute(uploads, services)
     done()
   })
 }
