@@ -9,7 +9,7 @@ export function describe(value: unknown): string {
   if (Array.isArray(value)) return `an array of ${value.length}`
   if (typeof value === 'object' && value !== null) return 'an object'
   if (typeof value === 'string') return JSON.stringify(value.length <= LONGEST ? value : `${value.slice(0, LONGEST)}…`)
-  return String(value as number | boolean | bigint | null)
+  return String(value)
 }
 
 /** Shape as error messages show it: free dimensions by their name, or `?`. */

@@ -41,7 +41,7 @@ const rows: Record<string, string> = {
   uint64: '[9007199254740993,18446744073709551615]',
   int64: '[-9223372036854775808,9007199254740993]',
   bool: '[true,false]',
-  string: '["é\\u0000","9007199254740993"]',
+  string: '["é","9007199254740993"]',
 }
 const allRows = carried.map((dtype) => `"${dtype}":[${rows[dtype]}]`).join(',')
 
@@ -90,7 +90,7 @@ describe('POST /infer', () => {
     }
     expect(offset).toBe(response.rawPayload.byteLength)
     expect(raw.get('uint64_out')?.readBigUInt64LE(8)).toBe(2n ** 64n - 1n)
-    expect(raw.get('string_out')?.readUInt32LE(0)).toBe(3)
+    expect(raw.get('string_out')?.readUInt32LE(0)).toBe(2)
     expect(raw.get('float32_out')?.readFloatLE(0)).toBe(0.10000000149011612)
   })
 
@@ -120,7 +120,14 @@ describe('POST /infer', () => {
     ['without inputs', { model: 'scale' }, 400, 'malformed', '/inputs', /is missing/],
     ['with a field that does not exist', scale({ input: {} }), 400, 'unknown_field', '/input', /expected model, version/],
     ['with a prototype', '{"model":"scale","__proto__":{},"inputs":{"x":[[1,2,3,4]]}}', 400, 'unknown_field', '/__proto__', /not a field/],
-    ['with a prototype among the inputs', '{"model":"scale","inputs":{"__proto__":[[1,2,3,4]],"x":[[1,2,3,4]]}}', 422, 'invalid_input', '/inputs/__proto__', /expected "x"/],
+    [
+      'with a prototype among the inputs',
+      '{"model":"scale","inputs":{"__proto__":[[1,2,3,4]],"x":[[1,2,3,4]]}}',
+      422,
+      'invalid_input',
+      '/inputs/__proto__',
+      /expected "x"/,
+    ],
     ['with an unknown field in the SLA', scale({ sla: { latency: 3 } }), 400, 'unknown_field', '/sla/latency', /expected latencyMs/],
     ['with a deadline below 0', scale({ sla: { latencyMs: -5 } }), 400, 'malformed', '/sla/latencyMs', /is -5/],
     ['with a fidelity above 1', scale({ sla: { minFidelity: 2 } }), 400, 'malformed', '/sla/minFidelity', /is 2/],
@@ -141,7 +148,7 @@ describe('POST /infer', () => {
     expect(problem.error).toBe(problem.detail)
     expect(problem.instance).toBe(`urn:flyweight:request:${response.headers['x-request-id'] as string}`)
     const field = problem.errors?.find((error) => error.pointer === pointer)
-    expect(`${field?.detail ?? problem.detail}`).toMatch(detail)
+    expect(field?.detail ?? problem.detail).toMatch(detail)
   })
 
   it('refuses other content types, larger bodies, other methods and unknown queries', async () => {
@@ -165,9 +172,10 @@ describe('POST /infer', () => {
     const address = new URL(await gateway.listen())
     const body = JSON.stringify({ model: 'digits', inputs: { x: { shape: [8, 1, 28, 28], data: Array.from({ length: 8 * 784 }, () => 0) } } })
     const request = `POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
-    // A lane takes one batch at a time: of many requests sent before any is answered, most are waiting when the clients go.
+    // A lane takes one batch at a time: when the first answer comes, most others are waiting still.
     const sockets = Array.from({ length: 200 }, () => connect(Number(address.port), address.hostname))
-    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.write(request, resolve))))
+    for (const socket of sockets) socket.write(request)
+    await Promise.race(sockets.map((socket) => new Promise((resolve) => socket.once('data', resolve))))
     for (const socket of sockets) socket.destroy()
     const cancelled = async () => Number(/outcome="cancelled"\} (\d+)/.exec((await gateway.server.inject('/metrics')).body)?.[1] ?? 0)
     await expect.poll(cancelled, { timeout: 20_000 }).toBeGreaterThan(0)

@@ -1,4 +1,5 @@
 import { loadConfig } from '#flyweight/config.js'
+import { ManifestSchema } from '#flyweight/registry/manifest.js'
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -44,6 +45,13 @@ describe('configuration', () => {
   it('README.md explains every key', () => {
     const readme = readFileSync('README.md', 'utf8')
     expect(keys.filter((key) => !readme.includes(`\`${key}\``))).toEqual([])
+  })
+
+  it('README.md explains every key of model.yaml', () => {
+    const readme = readFileSync('README.md', 'utf8')
+    const { policy, ...others } = ManifestSchema.properties
+    const manifestKeys = [...Object.keys(others), ...Object.keys(policy.properties).map((key) => `policy.${key}`)]
+    expect(manifestKeys.filter((key) => !readme.includes(`\`${key}\``))).toEqual([])
   })
 
   it('config/flyweight.yaml shows every key with its default', () => {
