@@ -4,11 +4,9 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { build, install, requireNode, root } from '../scripts/setup.mjs'
+import { prepare, root } from '../scripts/setup.mjs'
 
-requireNode()
-await install()
-await build()
+await prepare()
 const { bareRequest, gatewayRequest, sampleRow } = await import('./bodies.mjs')
 const { artifactOf, buildVariant, quiet, readMetrics, variantsOf } = await import('./gateway-state.mjs')
 const { killAll, startDriver, startGateway, startServer } = await import('./processes.mjs')

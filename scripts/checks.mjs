@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { install, requireNode, root } from './setup.mjs'
+import { prepare, root } from './setup.mjs'
 
 const bin = (name) => join(root, 'node_modules', '.bin', process.platform === 'win32' ? `${name}.cmd` : name)
 
@@ -52,8 +52,7 @@ function runStep({ command, args }) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  requireNode()
-  await install()
+  await prepare({ compile: false })
   const failed = await runAll(checks)
   process.exit(failed.length === 0 ? 0 : 1)
 }

@@ -9,8 +9,20 @@ import { fileURLToPath } from 'node:url'
 export const root = fileURLToPath(new URL('..', import.meta.url))
 const at = (...parts) => join(root, ...parts)
 
+/** All of it; exits with a message where one of the steps fails. `compile: false` leaves out the build. */
+export async function prepare({ compile = true } = {}) {
+  requireNode()
+  try {
+    await install()
+    if (compile) await build()
+  } catch (error) {
+    console.error(error.message)
+    process.exit(1)
+  }
+}
+
 /** Exits with a clear message where Node is older than package.json's "engines" asks for. */
-export function requireNode() {
+function requireNode() {
   const wanted = JSON.parse(readFileSync(at('package.json'), 'utf8')).engines.node.replace(/[^\d.]/g, '')
   const older = compareVersions(process.versions.node, wanted) < 0
   if (!older) return
@@ -19,7 +31,7 @@ export function requireNode() {
 }
 
 /** Installs from the lockfile unless node_modules already holds what it lists, for this platform. */
-export async function install() {
+async function install() {
   const platform = `${process.platform}-${process.arch}`
   const stampFile = at('node_modules', '.flyweight-lock')
   const stamp = readOptional(stampFile)
@@ -39,14 +51,14 @@ function stampOf(platform) {
 }
 
 /** Compiles src/ to dist/ unless the last successful build was of the same sources; removes outputs of deleted sources. */
-export async function build({ quiet = false } = {}) {
+async function build() {
   const sources = filesUnder(at('src')).filter((file) => file.endsWith('.ts'))
   const inputs = [...sources, at('tsconfig.json'), at('package-lock.json')]
   const stamp = `${hash(inputs.flatMap((file) => [relative(root, file), readFileSync(file)]))}\n`
   const stampFile = at('dist', '.source-hash')
   const outputs = sources.map((file) => at('dist', relative(at('src'), file).replace(/\.ts$/, '.js')))
   if (readOptional(stampFile) === stamp && outputs.every((file) => existsSync(file))) return
-  if (!quiet) console.log('building…')
+  console.log('building…')
   mkdirSync(at('dist'), { recursive: true })
   rmSync(stampFile, { force: true })
   // tsc's incremental state does not notice that an output was deleted.

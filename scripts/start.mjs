@@ -2,16 +2,9 @@
 // gateway with the malloc settings already in its environment, so that it need not re-execute itself.
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { build, install, requireNode, root } from './setup.mjs'
+import { prepare, root } from './setup.mjs'
 
-requireNode()
-try {
-  await install()
-  await build()
-} catch (error) {
-  console.error(error.message)
-  process.exit(1)
-}
+await prepare()
 
 const { mallocEnvironment } = await import('../dist/runtime/malloc.js')
 const gateway = spawn(process.execPath, [join(root, 'dist', 'main.js'), 'serve', '--banner', ...process.argv.slice(2)], {

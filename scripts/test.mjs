@@ -6,15 +6,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { checks, runAll } from './checks.mjs'
-import { install, requireNode, root } from './setup.mjs'
+import { prepare, root } from './setup.mjs'
 
-requireNode()
-try {
-  await install()
-} catch (error) {
-  console.error(error.message)
-  process.exit(1)
-}
+await prepare({ compile: false })
 
 const failedChecks = await runAll(checks)
 const buildFailed = failedChecks.includes(checks[0].name)
