@@ -53,7 +53,7 @@ const ConfigSchema = Type.Object(
         memoryBytes: Type.Integer({ minimum: 2 ** 20, default: 4 * 2 ** 30, description: 'Limit of one job process' }),
         timeoutMs: Type.Integer({ minimum: 1000, default: 3600000 }),
         profileBatches: Type.Array(Type.Integer({ minimum: 1 }), { default: [1, 8, 32] }),
-        profileBudgetMs: Type.Integer({ minimum: 100, default: 8000, description: 'Measuring time per batch size' }),
+        profileBudgetMs: Type.Integer({ minimum: 100, default: 4000, description: 'Measuring time per batch size' }),
       },
       strict,
     ),

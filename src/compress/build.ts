@@ -93,7 +93,17 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   })
   const { latencies, gateLatencies } = await measure(build, file, (fraction, step) => progress(1 - SHARES.profile + fraction * SHARES.profile, step))
   const [sourceBytes, variantBytes] = [(await stat(sourceFile)).size, (await stat(file)).size]
-  const gate = judge({ finite, fidelity: fidelity.score, minFidelity: build.minFidelity, latencies: gateLatencies, sizeOnly, sourceBytes, variantBytes })
+  const changedNodes = nodes.filter(({ action }) => action === 'done').length
+  const gate = judge({
+    changedNodes,
+    finite,
+    fidelity: fidelity.score,
+    minFidelity: build.minFidelity,
+    latencies: gateLatencies,
+    sizeOnly,
+    sourceBytes,
+    variantBytes,
+  })
   const report: DecisionReport = {
     recipe,
     ...(choice === undefined ? {} : { chosenBecause: choice.because }),

@@ -3,6 +3,8 @@
 import type { GateLatency, GateVerdict } from '../measurements.js'
 
 export interface GateInput {
+  /** Nodes that the recipe changed. */
+  changedNodes: number
   finite: boolean
   fidelity: number
   minFidelity: number
@@ -16,8 +18,9 @@ export interface GateInput {
 /** Two interleaved measurements of the same model differ by about this much on a busy machine. */
 const NOISE = 0.02
 
-export function judge({ finite, fidelity, minFidelity, latencies, sizeOnly, sourceBytes, variantBytes }: GateInput): GateVerdict {
+export function judge({ changedNodes, finite, fidelity, minFidelity, latencies, sizeOnly, sourceBytes, variantBytes }: GateInput): GateVerdict {
   const verdict = (admitted: boolean, reason: string): GateVerdict => ({ admitted, reason, finite, latencies })
+  if (changedNodes === 0) return verdict(false, 'the recipe found nothing to change in this model; the report says why for each node')
   if (!finite) return verdict(false, 'it gives values that are not finite where the source model does not')
   if (!(fidelity >= minFidelity))
     return verdict(false, `its fidelity ${fidelity.toFixed(4)} is below the minimum ${minFidelity}: lower policy.minFidelity in model.yaml to accept it`)

@@ -38,7 +38,7 @@ export function admit(input: AdmissionInput): Admission {
     const best = feasible.reduce((left, right) => (right.candidate.fidelity > left.candidate.fidelity ? right : left))
     return { kind: 'feasible', candidate: best.candidate, predictedMs: best.known ? best.finishMs : undefined }
   }
-  const fastest = options.reduce((left, right) => (right.runMs < left.runMs ? right : left))
+  const fastest = options.reduce((left, right) => (right.typicalMs < left.typicalMs ? right : left))
   const budgetMs = input.deadline - input.now
   const alone = (cost: Estimate) => cost.runMs + input.epsilonMs
   const unmet = { kind: 'unmet', fastest: fastest.candidate, predictedMs: fastest.finishMs } as const
@@ -52,6 +52,8 @@ interface Estimate {
   known: boolean
   /** p99 of the request's own run; 0 when unknown. */
   runMs: number
+  /** p50 of the same: steadier than p99, so it says which variant is fastest. */
+  typicalMs: number
   /** Queue, load, run and margin together. */
   finishMs: number
 }
@@ -60,5 +62,5 @@ function estimate(candidate: Candidate, input: AdmissionInput): Estimate {
   const prediction = candidate.predict(input.rows)
   const runMs = prediction?.p99Ms ?? 0
   const finishMs = Math.max(0, input.laneFreeMs) + input.backlogMs + candidate.loadMs + runMs + input.epsilonMs
-  return { candidate, known: prediction !== undefined, runMs, finishMs: prediction === undefined ? 0 : finishMs }
+  return { candidate, known: prediction !== undefined, runMs, typicalMs: prediction?.p50Ms ?? 0, finishMs: prediction === undefined ? 0 : finishMs }
 }

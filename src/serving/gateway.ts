@@ -176,7 +176,8 @@ export class Gateway {
     if (admission.kind === 'feasible') return this.#enqueue(request, judged, judged.demand, false)
     if (admission.fastest === undefined) throw new FlyweightError('sla_unmet', `no variant of ${request.model} is permitted: ${this.#refusals(judged)}`)
     const build = admission.cause === 'speed' ? this.#startBuild(judged.model) : undefined
-    if (admission.cause === 'cold') this.#preload(judged.model, admission.fastest.id)
+    // Whatever happens to this request, the next ones like it should find the fastest variant in memory.
+    this.#preload(judged.model, admission.fastest.id)
     switch (sla.onMiss ?? 'degrade') {
       case 'reject':
         throw new FlyweightError('sla_unmet', `${summary(admission, sla.latencyMs)}${build === undefined ? '' : `; ${build.recipe} is being built`}`, {
