@@ -3,7 +3,7 @@
 import type { Tensor, TensorSpec } from '../tensor/tensor.js'
 import { syntheticFeeds } from './sample-inputs.js'
 import type { Session } from './session.js'
-import { messageOf } from '../errors.js'
+import { FlyweightError, messageOf } from '../errors.js'
 
 export interface BatchProof {
   batchable: boolean
@@ -40,6 +40,16 @@ export async function proveBatching(session: Session, samples?: Readonly<Record<
 }
 
 type Found = { rows: Record<string, Tensor>[]; outputs: Record<string, Tensor>[] } | { failure: string }
+
+/**
+ * One row of inputs that the model accepts, found by trying; made of noise.
+ * @throws FlyweightError `invalid_model` with what the runtime said to the first try.
+ */
+export async function findRow(session: Session): Promise<Record<string, Tensor>> {
+  const found = await firstRun(session, undefined)
+  if ('failure' in found) throw new FlyweightError('invalid_model', `no inputs were found that the model accepts; give it sample inputs (${found.failure})`)
+  return found.rows[0] ?? {}
+}
 
 /** Two single rows that the model accepts, and what it answers to each. */
 async function firstRun(session: Session, samples: Readonly<Record<string, Tensor>> | undefined): Promise<Found> {
