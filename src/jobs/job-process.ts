@@ -22,6 +22,8 @@ const PROGRESS_INTERVAL_MS = 100
 
 const abort = new AbortController()
 process.once('SIGTERM', () => abort.abort())
+// Ctrl-C reaches the whole process group; the gateway decides what becomes of its jobs.
+process.on('SIGINT', () => {})
 // The channel closes when the gateway dies: nobody is left to take the result.
 process.once('disconnect', () => process.exit(1))
 process.once('message', (task: JobTask) => {

@@ -77,6 +77,8 @@ export class JobRunner {
       .then(async ({ reason, description }) => {
         if (reason === 'stopped') return
         if (answer === undefined) throw new FlyweightError('internal', `the job's process ${description} while ${queue.get(job.id).progress.step}`)
+        // Stopped from outside, as when a service manager signals every process: not the job's fault.
+        if ('error' in answer && answer.error.code === 'cancelled') return queue.release(job.id)
         if ('error' in answer) throw new FlyweightError(answer.error.code, answer.error.detail)
         // A job cancelled in its last moment must leave nothing behind.
         if (queue.get(job.id).state !== 'running') return
