@@ -28,7 +28,7 @@ const FRAMEWORK_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_FIELDS_LIMIT: 'too_large',
   FST_PARTS_LIMIT: 'too_large',
   FST_INVALID_MULTIPART_CONTENT_TYPE: 'unsupported_media',
-  FST_ERR_ROUTE_MISSING_HANDLER: 'not_found',
+  ERR_STREAM_PREMATURE_CLOSE: 'cancelled',
 }
 const STATUS_ERRORS: Readonly<Record<number, ErrorCode>> = {
   404: 'not_found',

@@ -91,6 +91,11 @@ function addScope(server: FastifyInstance, routes: (scope: Scope) => void): void
 function acceptAnyBody(scope: Scope): void {
   scope.removeAllContentTypeParsers()
   scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  // What is not even a media type is refused before a parser is looked for.
+  scope.addHook('onRequest', ({ headers }, _reply, done) => {
+    if (headers['content-type'] !== undefined) headers['content-type'] = 'application/octet-stream'
+    done()
+  })
 }
 
 /** The client's own id where it is a plain token, so that logs can be joined; else a new one. */

@@ -5,28 +5,40 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createApp, type App } from '#flyweight/app.js'
 import { loadConfig, type ConfigOverrides } from '#flyweight/config.js'
-import { graph, model, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
+import { model, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
 import { encodeModel, type ValueInfoProto } from '#flyweight/onnx/proto.js'
 import type { DType } from '#flyweight/tensor/tensor.js'
 
-export const carried: readonly DType[] = ['float32', 'float64', 'float16', 'uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'uint64', 'int64', 'bool', 'string']
+export const carried: readonly DType[] = [
+  'float32',
+  'float64',
+  'float16',
+  'uint8',
+  'int8',
+  'uint16',
+  'int16',
+  'uint32',
+  'int32',
+  'uint64',
+  'int64',
+  'bool',
+  'string',
+]
 
 function identity(inputs: readonly ValueInfoProto[], outputs: readonly ValueInfoProto[]): Uint8Array<ArrayBuffer> {
   const nodes = inputs.map((input, index) => node('Identity', [input.name], [outputs[index]?.name ?? '']))
-  return encodeModel(model(graph({ inputs, outputs, nodes })))
+  return encodeModel(model({ inputs, outputs, nodes }))
 }
 
 /** y = 2x, [n, 4]. */
 export function scaleModel(factor = 2): Uint8Array<ArrayBuffer> {
   return encodeModel(
-    model(
-      graph({
-        inputs: [valueInfo('x', 'float32', ['n', 4])],
-        outputs: [valueInfo('y', 'float32', ['n', 4])],
-        nodes: [node('Mul', ['x', 'factor'], ['y'])],
-        initializers: [tensorProto('factor', 'float32', [], [factor])],
-      }),
-    ),
+    model({
+      inputs: [valueInfo('x', 'float32', ['n', 4])],
+      outputs: [valueInfo('y', 'float32', ['n', 4])],
+      nodes: [node('Mul', ['x', 'factor'], ['y'])],
+      initializers: [tensorProto('factor', 'float32', [], [factor])],
+    }),
   )
 }
 

@@ -117,9 +117,9 @@ describe('POST /infer', () => {
     ['not JSON', '{"model":', 400, 'malformed', '', /not valid JSON/],
     ['empty', '', 400, 'malformed', '', /empty/],
     ['an array', '[]', 400, 'malformed', '', /array of 0, expected object/],
-    ['without inputs', { model: 'scale' }, 400, 'malformed', '/inputs', /is missing/],
-    ['with a field that does not exist', scale({ input: {} }), 400, 'unknown_field', '/input', /expected model, version/],
-    ['with a prototype', '{"model":"scale","__proto__":{},"inputs":{"x":[[1,2,3,4]]}}', 400, 'unknown_field', '/__proto__', /not a field/],
+    ['one without inputs', { model: 'scale' }, 400, 'malformed', '/inputs', /is missing/],
+    ['one with a field that does not exist', scale({ input: {} }), 400, 'unknown_field', '/input', /expected model, version/],
+    ['one with a prototype', '{"model":"scale","__proto__":{},"inputs":{"x":[[1,2,3,4]]}}', 400, 'unknown_field', '/__proto__', /not a field/],
     [
       'with a prototype among the inputs',
       '{"model":"scale","inputs":{"__proto__":[[1,2,3,4]],"x":[[1,2,3,4]]}}',
@@ -128,18 +128,18 @@ describe('POST /infer', () => {
       '/inputs/__proto__',
       /expected "x"/,
     ],
-    ['with an unknown field in the SLA', scale({ sla: { latency: 3 } }), 400, 'unknown_field', '/sla/latency', /expected latencyMs/],
-    ['with a deadline below 0', scale({ sla: { latencyMs: -5 } }), 400, 'malformed', '/sla/latencyMs', /is -5/],
-    ['with a fidelity above 1', scale({ sla: { minFidelity: 2 } }), 400, 'malformed', '/sla/minFidelity', /is 2/],
-    ['with an odd onMiss', scale({ sla: { onMiss: 'cry' } }), 400, 'malformed', '/sla/onMiss', /"cry", expected one of "degrade", "reject", "wait"/],
-    ['with an unknown model', scale({ model: 'scales' }), 404, 'model_not_found', '', /scales/],
-    ['with an unknown version', scale({ version: '9' }), 404, 'model_not_found', '', /9/],
-    ['with an unknown variant', scale({ variant: 'int4' }), 404, 'variant_not_found', '/variant', /int4/],
-    ['with an unknown input', scale({ inputs: { z: [[1, 2, 3, 4]] } }), 422, 'invalid_input', '/inputs/z', /"z", expected "x"/],
-    ['with an unknown output', scale({ outputs: ['q'] }), 422, 'invalid_input', '/outputs/0', /"q", expected "y"/],
-    ['with a wrong shape', scale({ inputs: { x: [[1, 2, 3]] } }), 422, 'invalid_input', '/inputs/x', /\[1, 3\], expected \[n, 4\]/],
-    ['with no rows', scale({ inputs: { x: { shape: [0, 4], data: [] } } }), 422, 'invalid_input', '/inputs', /0 rows/],
-    ['with text among numbers', scale({ inputs: { x: [[1, 2, 'a', 4]] } }), 422, 'invalid_input', '/inputs/x/0/2', /"a", expected a number/],
+    ['one with an unknown field in the SLA', scale({ sla: { latency: 3 } }), 400, 'unknown_field', '/sla/latency', /expected latencyMs/],
+    ['one with a deadline below 0', scale({ sla: { latencyMs: -5 } }), 400, 'malformed', '/sla/latencyMs', /is -5/],
+    ['one with a fidelity above 1', scale({ sla: { minFidelity: 2 } }), 400, 'malformed', '/sla/minFidelity', /is 2/],
+    ['one with an odd onMiss', scale({ sla: { onMiss: 'cry' } }), 400, 'malformed', '/sla/onMiss', /"cry", expected one of "degrade", "reject", "wait"/],
+    ['one with an unknown model', scale({ model: 'scales' }), 404, 'model_not_found', '', /scales/],
+    ['one with an unknown version', scale({ version: '9' }), 404, 'model_not_found', '', /9/],
+    ['one with an unknown variant', scale({ variant: 'int4' }), 404, 'variant_not_found', '/variant', /int4/],
+    ['one with an unknown input', scale({ inputs: { z: [[1, 2, 3, 4]] } }), 422, 'invalid_input', '/inputs/z', /"z", expected "x"/],
+    ['one with an unknown output', scale({ outputs: ['q'] }), 422, 'invalid_input', '/outputs/0', /"q", expected "y"/],
+    ['one with a wrong shape', scale({ inputs: { x: [[1, 2, 3]] } }), 422, 'invalid_input', '/inputs/x', /\[1, 3\], expected \[n, 4\]/],
+    ['one with no rows', scale({ inputs: { x: { shape: [0, 4], data: [] } } }), 422, 'invalid_input', '/inputs', /0 rows/],
+    ['one with text among numbers', scale({ inputs: { x: [[1, 2, 'a', 4]] } }), 422, 'invalid_input', '/inputs/x/0/2', /"a", expected a number/],
   ])('refuses a body that is %s', async (_name, payload, status, code, pointer, detail) => {
     const response = await post(payload)
     const problem = response.json<Problem>()
@@ -177,7 +177,7 @@ describe('POST /infer', () => {
     for (const socket of sockets) socket.write(request)
     await Promise.race(sockets.map((socket) => new Promise((resolve) => socket.once('data', resolve))))
     for (const socket of sockets) socket.destroy()
-    const cancelled = async () => Number(/outcome="cancelled"\} (\d+)/.exec((await gateway.server.inject('/metrics')).body)?.[1] ?? 0)
+    const cancelled = async () => Number(/_seconds_count\{[^}]*outcome="cancelled"\} (\d+)/.exec((await gateway.server.inject('/metrics')).body)?.[1] ?? 0)
     await expect.poll(cancelled, { timeout: 20_000 }).toBeGreaterThan(0)
     expect((await post(scale())).statusCode).toBe(200)
   })

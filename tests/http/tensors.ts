@@ -8,7 +8,7 @@ function elements(dtype: DType, count: number): fc.Arbitrary<TensorData> {
   const many = <T>(one: fc.Arbitrary<T>): fc.Arbitrary<T[]> => fc.array(one, { minLength: count, maxLength: count })
   switch (dtype) {
     case 'string':
-      return many(fc.string({ unit: 'binary' }))
+      return many(fc.string({ unit: 'binary' }).map((text) => text.replaceAll('\0', '0')))
     case 'bool':
       return many(fc.integer({ min: 0, max: 1 })).map((values) => Uint8Array.from(values))
     case 'float32':

@@ -33,7 +33,9 @@ export async function withUpload<Result>(
   await mkdir(limits.directory, { recursive: true })
   const folder = await mkdtemp(join(limits.directory, 'upload-'))
   try {
-    return await use(request.isMultipart() ? await receiveParts(request, folder, limits.maxBytes) : await receiveRaw(request, folder, limits.maxBytes))
+    return await use(
+      request.isMultipart() ? await receiveParts(request, folder, limits.maxBytes).catch(unreadable) : await receiveRaw(request, folder, limits.maxBytes),
+    )
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -63,6 +65,14 @@ async function receiveParts(request: FastifyRequest, folder: string, maxBytes: n
   }
   if (!hasModel) throw refused('/model', 'is missing, expected an .onnx file')
   return upload
+}
+
+/** The multipart parser throws plain errors for what it cannot read; errors of the disk have a code. */
+function unreadable(error: unknown): never {
+  if (error instanceof Error && error.constructor === Error && (error as NodeJS.ErrnoException).code === undefined) {
+    throw new FlyweightError('malformed', `the body is not multipart/form-data: ${error.message}`, { cause: error })
+  }
+  throw error
 }
 
 function externalName(field: string, filename: string): string {

@@ -58,6 +58,7 @@ function readStrings(bytes: Uint8Array, count: number, pointer: string): string[
     if (end > buffer.byteLength) throw inputError(pointer, `ends inside string ${i} of ${count}`)
     const text = buffer.subarray(offset + 4, end)
     if (!isUtf8(text)) throw inputError(pointer, `has a string (${i}) that is not UTF-8`)
+    if (text.includes(0)) throw inputError(pointer, `has a string (${i}) with U+0000, at which the runtime would cut it`)
     strings.push(text.toString('utf8'))
     offset = end
   }

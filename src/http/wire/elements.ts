@@ -135,8 +135,15 @@ function boolOf(value: unknown, pointer: string, index: number): number {
 }
 
 function stringOf(value: unknown, pointer: string, index: number): string {
-  if (typeof value === 'string') return value
-  throw elementError('string', value, pointer, index, 'a string')
+  const fault = typeof value === 'string' ? stringFault(value) : undefined
+  if (typeof value === 'string' && fault === undefined) return value
+  throw elementError('string', value, pointer, index, fault ?? 'a string')
+}
+
+/** What a string must be for the runtime to keep it whole: it works on zero-terminated UTF-8. */
+export function stringFault(text: string): string | undefined {
+  if (text.includes('\0')) return 'a string without U+0000, at which the runtime would cut it'
+  return /\p{Surrogate}/u.test(text) ? 'a string of whole characters, without halves of surrogate pairs' : undefined
 }
 
 function elementError(dtype: DType, value: unknown, pointer: string, index: number, expected: string): Error {

@@ -47,6 +47,7 @@ describe('binary tensors', () => {
     ['a length beyond the end', 1, [9, 0, 0, 0, 65], /ends inside string 0 of 1/],
     ['bytes left over', 1, [1, 0, 0, 0, 65, 66], /1 bytes after its 1 strings/],
     ['fewer strings than the shape', 2, [1, 0, 0, 0, 65], /too few for 2 strings/],
+    ['a zero byte', 1, [1, 0, 0, 0, 0], /would cut it/],
     ['what is not UTF-8', 1, [1, 0, 0, 0, 0xff], /not UTF-8/],
   ])('of strings with %s are refused', (_name, count, bytes, detail) => {
     expect(() => readRaw(spec('string', count), [count], Buffer.from(bytes), '/p')).toThrow(detail)

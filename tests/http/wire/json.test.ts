@@ -113,6 +113,8 @@ describe('JSON tensors', () => {
     ['a fraction for an integer', spec('int32', -1), '[1.5]', '/inputs/x/0', /is 1.5, expected a whole number/],
     ['an integer out of range', spec('int8', -1), '[128]', '/inputs/x/0', /from -128 to 127/],
     ['a number for a string', spec('string', -1), '[1]', '/inputs/x/0', /is 1, expected a string/],
+    ['a string that the runtime would cut', spec('string', -1), '["a\\u0000b"]', '/inputs/x/0', /without U\+0000/],
+    ['half a surrogate pair', spec('string', -1), '["\\ud800"]', '/inputs/x/0', /whole characters/],
     ['2 for a bool', spec('bool', -1), '[2]', '/inputs/x/0', /expected true or false/],
     ['another dtype', spec('float32', -1), '{"shape":[1],"dtype":"int32","data":[1]}', '/inputs/x/dtype', /is "int32", expected "float32"/],
     ['no shape', spec('float32', -1), '{"data":[1]}', '/inputs/x/shape', /came with nothing/],
