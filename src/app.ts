@@ -205,7 +205,6 @@ function createServing({ config, catalog, metrics, builds, resolve: resolveModel
     resolve: resolveModel,
     catalog,
     cache,
-    book,
     scheduler,
     builds,
     observer: metrics,

@@ -3,14 +3,13 @@
 import { FlyweightError, messageOf } from '../errors.js'
 import type { Catalog } from '../registry/catalog.js'
 import type { Sla } from '../registry/manifest.js'
-import type { ModelVersion, Variant } from '../registry/model.js'
-import { admit, type Admission } from './admission.js'
+import type { ModelVersion } from '../registry/model.js'
+import { Assessor, type Assessment } from './assessor.js'
 import type { BuildPort } from './build-port.js'
-import { bucketKey, bucketOf, bytesOf, rowsOf } from './collate.js'
-import { considered, summary } from './explain.js'
-import type { Bucket, LatencyBook } from './latency-book.js'
+import { bytesOf } from './collate.js'
+import { summary } from './explain.js'
 import { StatsBook } from './model-stats.js'
-import type { Answered, ModelQueue } from './model-queue.js'
+import type { Answered, Entry } from './model-queue.js'
 import type { ServingObserver, SlaResult } from './observer.js'
 import type { CacheSnapshot, InferRequest, InferResult, ModelStats, RouteExplanation } from './request.js'
 import type { Demand } from './router.js'
@@ -22,7 +21,6 @@ export interface GatewayOptions {
   resolve(name: string, version?: string): ModelVersion
   catalog: Catalog
   cache: VariantCache
-  book: LatencyBook
   scheduler: Scheduler
   builds: BuildPort
   observer: ServingObserver
@@ -30,25 +28,24 @@ export interface GatewayOptions {
   waitTimeoutMs: number
 }
 
-/** A request, judged. */
-interface Judged {
-  model: ModelVersion
+export interface Question {
+  model: string
+  version?: string
   sla: Sla
-  demand: Demand
-  rows: number
-  queue: ModelQueue
-  deadline: number
-  admission: Admission
+  variant?: string
+  rows?: number
 }
 
 export class Gateway {
   readonly #options: GatewayOptions
   readonly #stats = new StatsBook()
+  readonly #assessor: Assessor
   #draining = false
   #opened = false
 
   constructor(options: GatewayOptions) {
     this.#options = options
+    this.#assessor = new Assessor(options.catalog, options.scheduler)
   }
 
   /**
@@ -56,10 +53,11 @@ export class Gateway {
    * @throws FlyweightError as the table in errors.ts names them; never anything else.
    */
   async infer(request: InferRequest): Promise<InferResult> {
-    let judged: Judged | undefined
+    let judged: Assessment | undefined
     try {
       if (this.#draining) throw new FlyweightError('draining', 'the gateway is shutting down', { retryAfterS: 5 })
-      judged = this.#judge(request)
+      const { model, version, inputs, sla, variant, arrivedAt } = request
+      judged = this.#assessor.assess(this.#options.resolve(model, version), inputs, { sla, pinned: variant, arrivedAt })
       const answer = await this.#obtain(request, judged)
       return this.#answered(request, judged, answer)
     } catch (cause) {
@@ -68,25 +66,11 @@ export class Gateway {
   }
 
   /** What would happen to a request now, without running anything. */
-  explain({
-    model: name,
-    version,
-    sla: asked,
-    variant,
-    rows = 1,
-  }: {
-    model: string
-    version?: string
-    sla: Sla
-    variant?: string
-    rows?: number
-  }): RouteExplanation {
-    const model = this.#options.resolve(name, version)
-    const now = performance.now()
-    const sla = { ...model.manifest.sla, ...asked }
-    const queue = this.#options.scheduler.queue(model, this.#referenceBucket(model) ?? { key: '', elementsPerRow: 1, reference: undefined })
-    const judged = this.#admission(model, { sla, pinned: variant, rows, queue, arrivedAt: now, now })
-    const { admission } = judged
+  explain(question: Question): RouteExplanation {
+    const model = this.#options.resolve(question.model, question.version)
+    const ask = { sla: question.sla, pinned: question.variant, arrivedAt: performance.now() }
+    const judged = this.#assessor.suppose(model, question.rows ?? 1, ask)
+    const { admission, sla } = judged
     const chosen = admission.kind === 'feasible' ? admission.candidate : sla.onMiss === 'reject' ? undefined : admission.fastest
     return {
       model: model.name,
@@ -95,7 +79,7 @@ export class Gateway {
       chosen: chosen?.name,
       reason: summary(admission, sla.latencyMs),
       wouldBuild: admission.kind === 'unmet' && admission.cause === 'speed' ? this.#options.builds.next(model) : undefined,
-      considered: this.#considered(judged),
+      considered: this.#assessor.considered(judged),
     }
   }
 
@@ -133,51 +117,13 @@ export class Gateway {
     while (this.#options.scheduler.queuedRequests > 0 && performance.now() < giveUpAt) await new Promise((resolve) => setTimeout(resolve, 20))
   }
 
-  #judge(request: InferRequest): Judged {
-    const model = this.#options.resolve(request.model, request.version)
-    const sla = { ...model.manifest.sla, ...request.sla }
-    const rows = rowsOf(request.inputs, model.signature)
-    const queue = this.#options.scheduler.queue(model, bucketOf(request.inputs, model.signature, this.#referenceBucket(model)))
-    return this.#admission(model, { sla, pinned: request.variant, rows, queue, arrivedAt: request.arrivedAt, now: performance.now() })
-  }
-
-  #admission(model: ModelVersion, question: { sla: Sla; pinned: string | undefined; rows: number; queue: ModelQueue; arrivedAt: number; now: number }): Judged {
-    const { sla, pinned, rows, queue, arrivedAt, now } = question
-    const { scheduler } = this.#options
-    this.#checkPinned(model, pinned)
-    const demand: Demand = { minFidelity: sla.minFidelity ?? 0, pinned }
-    const deadline = sla.latencyMs === undefined ? Infinity : arrivedAt + sla.latencyMs
-    const admission = admit({
-      now,
-      demand,
-      deadline,
-      rows,
-      candidates: scheduler.candidates(queue),
-      laneFreeMs: scheduler.laneFreeMs(now),
-      backlogMs: scheduler.backlogMs(deadline),
-      epsilonMs: queue.epsilonMs,
-    })
-    return { model, sla, demand, rows, queue, deadline, admission }
-  }
-
-  #checkPinned(model: ModelVersion, pinned: string | undefined): void {
-    if (pinned === undefined) return
-    const variants = this.#options.catalog.variants(model.name, model.version)
-    const found = variants.find(({ name }) => name === pinned)
-    if (found?.state === 'ready') return
-    const why = found === undefined ? `it has ${variants.map(({ name }) => name).join(', ')}` : `it is ${found.state}: ${found.reason}`
-    throw new FlyweightError('variant_not_found', `model ${model.name} has no variant "${pinned}" to serve; ${why}`, {
-      errors: [{ pointer: '/variant', detail: `got "${pinned}"; ${why}` }],
-    })
-  }
-
-  async #obtain(request: InferRequest, judged: Judged): Promise<Answered> {
+  async #obtain(request: InferRequest, judged: Assessment): Promise<Answered> {
     const { admission, sla } = judged
     if (admission.kind === 'feasible') return this.#enqueue(request, judged, judged.demand, false)
     if (admission.fastest === undefined) throw new FlyweightError('sla_unmet', `no variant of ${request.model} is permitted: ${this.#refusals(judged)}`)
     const build = admission.cause === 'speed' ? this.#startBuild(judged.model) : undefined
     // Whatever happens to this request, the next ones like it should find the fastest variant in memory.
-    this.#preload(judged.model, admission.fastest.id)
+    this.#preload(admission.fastest.id)
     switch (sla.onMiss ?? 'degrade') {
       case 'reject':
         throw new FlyweightError('sla_unmet', `${summary(admission, sla.latencyMs)}${build === undefined ? '' : `; ${build.recipe} is being built`}`, {
@@ -187,22 +133,13 @@ export class Gateway {
         return this.#enqueue(request, judged, judged.demand, true)
       case 'wait': {
         if (build !== undefined) await this.#waitFor(build.done, request.signal)
-        const answer = await this.#enqueue(request, judged, { ...judged.demand, pinned: this.#fitting(judged) }, true)
+        const answer = await this.#enqueue(request, judged, { ...judged.demand, pinned: this.#assessor.fitting(judged) }, true)
         return build === undefined ? answer : { ...answer, reason: `waited for ${build.recipe} to be built; ${answer.reason}` }
       }
     }
   }
 
-  /** The most faithful variant whose own run meets the SLA, loaded or not; undefined when there is none. */
-  #fitting({ model, queue, demand, rows, sla }: Judged): string | undefined {
-    const idle = { now: 0, demand, deadline: sla.latencyMs ?? Infinity, rows, laneFreeMs: 0, backlogMs: 0, epsilonMs: queue.epsilonMs }
-    const candidates = this.#options.scheduler.candidates(queue).map((candidate) => ({ ...candidate, loadMs: 0 }))
-    const admission = admit({ ...idle, candidates })
-    const chosen = admission.kind === 'feasible' ? admission.candidate : admission.fastest
-    return this.#options.catalog.variants(model.name, model.version).find(({ id }) => id === chosen?.id)?.name
-  }
-
-  #enqueue(request: InferRequest, { queue, sla, rows, deadline }: Judged, demand: Demand, bestEffort: boolean): Promise<Answered> {
+  #enqueue(request: InferRequest, { queue, sla, rows, deadline }: Assessment, demand: Demand, bestEffort: boolean): Promise<Answered> {
     const { scheduler, requestTimeoutMs } = this.#options
     const now = performance.now()
     const { signal } = request
@@ -218,7 +155,7 @@ export class Gateway {
           signal.removeEventListener('abort', onAbort)
           finish(value)
         }
-      const entry = {
+      const entry: Entry = {
         ...demand,
         rows,
         deadline: bestEffort ? Infinity : deadline,
@@ -238,7 +175,7 @@ export class Gateway {
       try {
         scheduler.submit(queue, entry)
       } catch (error) {
-        entry.reject(error)
+        entry.reject(error as FlyweightError)
       }
     })
   }
@@ -259,12 +196,12 @@ export class Gateway {
     return recipe === undefined ? undefined : { recipe, done: this.#options.builds.start(model, recipe) }
   }
 
-  #preload(model: ModelVersion, id: string): void {
-    const variant = this.#variants(model).find((candidate) => candidate.id === id)
+  #preload(id: string): void {
+    const variant = this.#options.catalog.variant(id)
     if (variant !== undefined) this.#options.scheduler.preload(variant)
   }
 
-  #answered(request: InferRequest, judged: Judged, answer: Answered): InferResult {
+  #answered(request: InferRequest, judged: Assessment, answer: Answered): InferResult {
     const { model, sla, rows } = judged
     const totalMs = performance.now() - request.arrivedAt
     const deadlineMet = sla.latencyMs === undefined || totalMs <= sla.latencyMs
@@ -287,11 +224,11 @@ export class Gateway {
       outputs: request.outputs === undefined ? answer.outputs : Object.fromEntries(request.outputs.map((name) => [name, answer.outputs[name]!])),
       fidelity,
       timing: { queueMs, inferMs, totalMs, batchSize },
-      route: { reason: answer.reason, deadlineMet, ...(request.explain ? { considered: this.#considered(judged) } : {}) },
+      route: { reason: answer.reason, deadlineMet, ...(request.explain ? { considered: this.#assessor.considered(judged) } : {}) },
     }
   }
 
-  #failed(request: InferRequest, judged: Judged | undefined, cause: unknown): FlyweightError {
+  #failed(request: InferRequest, judged: Assessment | undefined, cause: unknown): FlyweightError {
     const error = cause instanceof FlyweightError ? cause : new FlyweightError('internal', messageOf(cause), { cause })
     if (judged === undefined) return error
     const totalMs = performance.now() - request.arrivedAt
@@ -308,34 +245,19 @@ export class Gateway {
     return error
   }
 
-  #observe(
-    request: InferRequest,
-    { sla, model }: Judged,
-    outcome: Omit<Parameters<ServingObserver['requestFinished']>[0], 'model' | 'priority'> & { sla: SlaResult | undefined },
-  ): void {
-    this.#options.observer.requestFinished({ model: model.name, priority: request.sla.priority ?? sla.priority ?? 0, ...outcome })
-  }
-
-  #considered({ model, demand, sla, rows, queue, admission }: Judged) {
-    const question = { demand, latencyMs: sla.latencyMs, rows, epsilonMs: queue.epsilonMs, admission }
-    return considered(this.#variants(model), this.#options.scheduler.candidates(queue), question)
-  }
-
-  #refusals(judged: Judged): string {
-    return this.#considered(judged)
+  #refusals(judged: Assessment): string {
+    return this.#assessor
+      .considered(judged)
       .map(({ variant, reason }) => `${variant}: ${reason}`)
       .join('; ')
   }
 
-  #variants(model: ModelVersion): readonly Variant[] {
-    return this.#options.catalog.variants(model.name, model.version)
-  }
-
-  /** The shape at which the model was profiled. */
-  #referenceBucket(model: ModelVersion): Bucket | undefined {
-    const profile = this.#variants(model).find((variant) => variant.profile !== undefined)?.profile
-    if (profile === undefined) return undefined
-    return { ...bucketKey(model.signature.inputs.map(({ name }) => profile.rowDims[name] ?? [])), reference: undefined }
+  #observe(
+    request: InferRequest,
+    { sla, model }: Assessment,
+    outcome: Omit<Parameters<ServingObserver['requestFinished']>[0], 'model' | 'priority'> & { sla: SlaResult | undefined },
+  ): void {
+    this.#options.observer.requestFinished({ model: model.name, priority: request.sla.priority ?? sla.priority ?? 0, ...outcome })
   }
 }
 
