@@ -6,7 +6,7 @@ import { ArtifactStore } from '../registry/artifact-store.js'
 import { variantId, type Signature, type Variant } from '../registry/model.js'
 import { measureFootprint } from '../runtime/footprint.js'
 import { feedSource } from './feed-source.js'
-import type { JobContext } from './job-process.js'
+import type { JobContext } from './job-context.js'
 
 export interface CompressPayload {
   model: string

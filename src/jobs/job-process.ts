@@ -1,6 +1,7 @@
 // The process of one job: gets a kind and a payload, reports progress, answers with a result or an
 // error, ends. Started by fork from runner.ts, never imported. It ends with its gateway.
 import { FlyweightError, messageOf, type ErrorCode } from '../errors.js'
+import type { JobContext } from './job-context.js'
 import type { JobKind, JobProgress } from './queue.js'
 
 export interface JobTask {
@@ -8,14 +9,6 @@ export interface JobTask {
   payload: unknown
 }
 export type JobMessage = { progress: JobProgress; logLine?: string } | { result: unknown } | { error: { code: ErrorCode; detail: string } }
-
-/** What the function behind a kind of job gets beside its payload. */
-export interface JobContext {
-  report(progress: JobProgress): void
-  log(line: string): void
-  /** Aborted when the job is cancelled or the gateway stops; the process is killed soon after. */
-  signal: AbortSignal
-}
 
 /** Progress is sent this often at most; a new step is always sent. */
 const PROGRESS_INTERVAL_MS = 100

@@ -4,7 +4,7 @@ import type { Signature } from '../registry/model.js'
 import { measureFootprint } from '../runtime/footprint.js'
 import { profileInterleaved } from '../runtime/profiler.js'
 import { feedSource } from './feed-source.js'
-import type { JobContext } from './job-process.js'
+import type { JobContext } from './job-context.js'
 
 export interface ProfilePayload {
   file: string

@@ -1,0 +1,10 @@
+// What a job's function may do besides computing: say how far it is, and notice that it should stop.
+import type { JobProgress } from './queue.js'
+
+/** What the function behind a kind of job gets beside its payload. */
+export interface JobContext {
+  report(progress: JobProgress): void
+  log(line: string): void
+  /** Aborted when the job is cancelled or the gateway stops; the process is killed soon after. */
+  signal: AbortSignal
+}
