@@ -3,10 +3,10 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { FlyweightError, messageOf, type ErrorCode } from '../errors.js'
 import type { Tensor } from '../tensor/tensor.js'
-import type { LaneReply, LaneRequest, LaneRun } from './lane.js'
+import type { LaneReply, LaneRequest, LaneRun, LaneWorkerData } from './lane.js'
 import { openSession, type Session } from './session.js'
 
-const { device, threads } = workerData as { device: string; threads: number }
+const { device, threads, closing } = workerData as LaneWorkerData
 const port = parentPort
 if (port === null) throw new Error('lane-worker.js runs as a worker thread only')
 
@@ -19,6 +19,8 @@ port.on('message', (request: LaneRequest) => {
 })
 
 async function handle(request: LaneRequest): Promise<void> {
+  // The lane has rejected it already; only the close that follows counts.
+  if (Atomics.load(closing, 0) === 1 && request.op !== 'close') return
   try {
     switch (request.op) {
       case 'run': {

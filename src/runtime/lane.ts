@@ -36,6 +36,13 @@ interface Pending {
   reject(error: FlyweightError): void
 }
 
+/** What a lane gives its thread at the start. `closing[0]` turns 1 when the lane closes, overtaking all messages. */
+export interface LaneWorkerData {
+  device: string
+  threads: number
+  closing: Int32Array
+}
+
 /** How long close() waits for a thread; one stuck inside a native call ends only when that call does. */
 const CLOSE_TIMEOUT_MS = 2000
 
@@ -46,6 +53,7 @@ export class Lane {
   readonly #pending = new Map<number, Pending>()
   readonly #exitListeners = new Set<(exit: LaneExit) => void>()
   readonly #exited: Promise<void>
+  readonly #closingFlag = new Int32Array(new SharedArrayBuffer(4))
   #nextId = 1
   #closing: Promise<void> | undefined
   #dead: string | undefined
@@ -53,7 +61,8 @@ export class Lane {
   constructor({ id, device, threads }: LaneOptions) {
     this.id = id
     this.device = device
-    this.#worker = new Worker(new URL('./lane-worker.js', import.meta.url), { name: `lane-${id}`, workerData: { device, threads }, execArgv: [] })
+    const workerData: LaneWorkerData = { device, threads, closing: this.#closingFlag }
+    this.#worker = new Worker(new URL('./lane-worker.js', import.meta.url), { name: `lane-${id}`, workerData, execArgv: [] })
     this.#worker.on('message', (reply: LaneReply) => this.#settle(reply))
     let failure: string | undefined
     this.#worker.on('error', (error) => {
@@ -94,11 +103,11 @@ export class Lane {
   }
 
   /**
-   * Rejects everything pending at once and ends the thread, releasing its sessions. A run in flight
-   * cannot be interrupted: then this resolves after two seconds at most and the thread ends with the run.
+   * Rejects everything pending at once; the thread skips what waits, releases its sessions and ends. A run in
+   * flight cannot be interrupted: then this resolves after two seconds at most, and the thread ends with the run.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#close(this.#pending.size === 0)
+    this.#closing ??= this.#close()
     return this.#closing
   }
 
@@ -108,18 +117,20 @@ export class Lane {
     return () => this.#exitListeners.delete(listener)
   }
 
-  async #close(idle: boolean): Promise<void> {
+  async #close(): Promise<void> {
     const alive = this.#dead === undefined
     this.#die('it was closed')
     if (!alive) return
-    // A terminated thread frees its sessions only with its heap; an idle one can release them itself.
-    if (idle) this.#worker.postMessage({ id: 0, op: 'close' } satisfies LaneRequest)
-    else void this.#worker.terminate()
-    const timer = setTimeout(() => void this.#worker.terminate(), CLOSE_TIMEOUT_MS / 2)
-    const deadline = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_TIMEOUT_MS).unref())
+    // Not worker.terminate(): the runtime's binding aborts the whole process when a run returns into a
+    // terminated thread (onnxruntime-node 1.30), and terminating would not shorten a native call anyway.
+    Atomics.store(this.#closingFlag, 0, 1)
+    this.#worker.postMessage({ id: 0, op: 'close' } satisfies LaneRequest)
+    let timer: NodeJS.Timeout | undefined
+    const deadline = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)
+    })
     await Promise.race([this.#exited, deadline])
     clearTimeout(timer)
-    this.#worker.unref()
   }
 
   #post<Result>(request: LaneRequest, transfer: readonly ArrayBuffer[] = []): Promise<Result> {
