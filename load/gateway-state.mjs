@@ -50,7 +50,7 @@ export async function readMetrics(base, model) {
   const answered = {}
   for (const [, labels, value] of text.matchAll(/^flyweight_request_duration_seconds_count\{([^}]*)\} (\d+)/gm)) {
     const of = Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, label]) => [name, label]))
-    if (of.model === model) answered[of.variant] = (answered[of.variant] ?? 0) + Number(value)
+    if (of.model === model && of.outcome === 'ok') answered[of.variant] = (answered[of.variant] ?? 0) + Number(value)
   }
   return { loopDelayP99Ms: delay === undefined ? undefined : Number(delay) * 1000, answered }
 }

@@ -13,10 +13,16 @@ const { killAll, startDriver, startGateway, startServer } = await import('./proc
 const { printReport, verdicts } = await import('./report.mjs')
 
 const quick = process.argv.includes('--quick')
+// Cells are longer where a request is: with 64 in flight on a slow model, the first answers come late.
 const plan = quick
-  ? { rounds: 1, seconds: 1, connections: [1, 64], models: ['digits'] }
-  : { rounds: 3, seconds: 2, connections: [1, 16, 64], models: ['digits', 'ocr-recognizer'] }
-const encodings = ['json', 'binary']
+  ? { connections: [1, 64], models: { digits: { json: { rounds: 1, seconds: 1 }, binary: { rounds: 1, seconds: 1 } } } }
+  : {
+      connections: [1, 16, 64],
+      models: {
+        digits: { json: { rounds: 3, seconds: 1 }, binary: { rounds: 3, seconds: 1 } },
+        'ocr-recognizer': { json: { rounds: 1, seconds: 3 }, binary: { rounds: 3, seconds: 3 } },
+      },
+    }
 const modelsDirectory = join(root, 'models')
 
 process.on('exit', killAll)
@@ -29,7 +35,7 @@ try {
   console.log('waiting for the first profiles…')
   await quiet(gateway.url)
   const models = []
-  for (const model of plan.models) models.push(await measureModel(model, { gateway, driver }))
+  for (const model of Object.keys(plan.models)) models.push(await measureModel(model, { gateway, driver }))
   const report = { at: new Date().toISOString(), machine: machine(), plan: { ...plan, quick }, models }
   report.verdicts = verdicts(report)
   writeFileSync(join(root, 'load', 'report.json'), `${JSON.stringify(report, null, 2)}\n`)
@@ -63,9 +69,9 @@ async function measureModel(model, { gateway, driver }) {
     { name: 'echo', url: echo.url, request: (encoding) => bareRequest(sample, encoding) },
   ]
   const cells = []
-  for (const encoding of encodings) {
+  for (const [encoding, { rounds, seconds }] of Object.entries(plan.models[model])) {
     for (const connections of plan.connections) {
-      cells.push(...(await measureCells({ model, subjects, encoding, connections, driver, gateway })))
+      cells.push(...(await measureCells({ model, subjects, cell: { encoding, connections, seconds }, rounds, driver, gateway })))
       console.log(
         `${model} ${encoding} ${connections}: ${cells
           .slice(-subjects.length)
@@ -87,26 +93,31 @@ async function measureModel(model, { gateway, driver }) {
 }
 
 /** One encoding and number of connections: rounds A, B, C, A, B, C… and the median of each subject's rounds. */
-async function measureCells({ model, subjects, encoding, connections, driver, gateway }) {
-  const rounds = new Map(subjects.map(({ name }) => [name, []]))
-  for (const subject of subjects) await drive(driver, subject, { encoding, connections, seconds: quick ? 0.3 : 0.5 })
-  for (let round = 0; round < plan.rounds; round++) {
+async function measureCells({ model, subjects, cell, rounds, driver, gateway }) {
+  const figures = new Map(subjects.map(({ name }) => [name, []]))
+  for (const subject of subjects) await drive(driver, subject, { ...cell, seconds: 0.5 })
+  for (let round = 0; round < rounds; round++) {
     for (const subject of subjects) {
       const ours = subject.url === gateway.url
       const before = ours ? await readMetrics(gateway.url, model) : undefined
-      const figures = await drive(driver, subject, { encoding, connections, seconds: plan.seconds })
+      const measured = await drive(driver, subject, cell)
       const after = ours ? await readMetrics(gateway.url, model) : undefined
-      rounds
+      figures
         .get(subject.name)
-        .push({ ...figures, ...(ours && { loopDelayP99Ms: after.loopDelayP99Ms, variants: difference(before.answered, after.answered) }) })
+        .push({ ...measured, ...(ours && { loopDelayP99Ms: after.loopDelayP99Ms, variants: difference(before.answered, after.answered) }) })
     }
   }
-  return subjects.map(({ name }) => ({ subject: name, encoding, connections, ...summary(rounds.get(name)) }))
+  const { encoding, connections } = cell
+  return subjects.map(({ name }) => ({ subject: name, encoding, connections, ...summary(figures.get(name)) }))
 }
 
-function drive(driver, { url, request }, { encoding, connections, seconds }) {
+/** Drives one cell, then waits for one more answer: what the load left queued must not burden the next subject. */
+async function drive(driver, { url, request }, { encoding, connections, seconds }) {
   const { path, headers, body } = request(encoding)
-  return driver.drive({ url: url + path, headers, bodyBase64: body.toString('base64'), connections, seconds })
+  const figures = await driver.drive({ url: url + path, headers, bodyBase64: body.toString('base64'), connections, seconds })
+  const last = await fetch(url + path, { method: 'POST', headers, body })
+  await last.arrayBuffer()
+  return figures
 }
 
 function summary(rounds) {
