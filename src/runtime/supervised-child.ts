@@ -57,8 +57,12 @@ export function startChild(options: ChildOptions): SupervisedChild {
     if (child.pid !== undefined && residentBytesOf(child.pid) > memoryBytes) kill('memory')
   }, WATCH_INTERVAL_MS)
   let stderr = ''
+  let heapFull = false
   child.stderr?.on('data', (chunk: Buffer) => {
-    stderr = (stderr + chunk.toString()).slice(-STDERR_BYTES)
+    stderr += chunk.toString()
+    // V8 says so first, then aborts with a long trace.
+    heapFull ||= stderr.includes('heap out of memory')
+    stderr = stderr.slice(-STDERR_BYTES)
   })
   child.on('message', onMessage)
   const ended = new Promise<ChildEnd>((resolve) => {
@@ -75,8 +79,9 @@ export function startChild(options: ChildOptions): SupervisedChild {
       if (cause === 'timeout') end('timeout', `took longer than ${timeoutMs / 1000} s and was killed`)
       else if (cause === 'memory') end('memory', `needed more than ${Math.round(memoryBytes / 2 ** 20)} MiB of memory and was killed`)
       else if (cause === 'stopped') end('stopped', 'was stopped')
+      else if (heapFull) end('crash', `ran out of JavaScript memory (limit ${heapMiB} MiB)`)
       else if (signal !== null) end('crash', `crashed (signal ${signal})`)
-      else if (code !== 0) end('crash', /heap out of memory/.test(stderr) ? 'ran out of memory' : `crashed (exit code ${code})`)
+      else if (code !== 0) end('crash', `crashed (exit code ${code})`)
       else end('exit', 'ended')
     })
   })
