@@ -68,7 +68,7 @@ const EXAMPLES: Partial<Record<ErrorCode, readonly [detail: string, pointer?: st
   run_timeout: ['the run took longer than 60000 ms'],
 }
 
-export function problemExample(code: ErrorCode): unknown {
+function problemExample(code: ErrorCode): unknown {
   const [detail, pointer, field] = EXAMPLES[code] ?? [errorTable[code].title]
   return problemOf(new FlyweightError(code, detail, pointer === undefined ? {} : { errors: [{ pointer, detail: field ?? detail }] }), '3f2a9c60-1')
 }

@@ -141,7 +141,7 @@ function stringOf(value: unknown, pointer: string, index: number): string {
 }
 
 /** What a string must be for the runtime to keep it whole: it works on zero-terminated UTF-8. */
-export function stringFault(text: string): string | undefined {
+function stringFault(text: string): string | undefined {
   if (text.includes('\0')) return 'a string without U+0000, at which the runtime would cut it'
   return /\p{Surrogate}/u.test(text) ? 'a string of whole characters, without halves of surrogate pairs' : undefined
 }
