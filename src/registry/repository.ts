@@ -10,7 +10,7 @@ import { enterSource, takeIn, type IntakeContext } from './intake.js'
 import { isModelName, readModelFolder, type FoundVersion, type ModelFolder } from './model-folder.js'
 import type { ModelState, ModelStatus, ModelVersion } from './model.js'
 import { createSlots } from './slots.js'
-import { placeUpload, type Upload } from './upload.js'
+import { clearUploads, placeUpload, type Upload } from './upload.js'
 import { watchModels, type Watcher } from './watcher.js'
 
 /** Models taken in at once; probation has a limit of its own. */
@@ -69,15 +69,14 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
   async start(): Promise<void> {
     const { root, watch = true } = this.#options
     await mkdir(root, { recursive: true })
+    await clearUploads(root)
     if (watch) {
+      const onError = (error: unknown) =>
+        this.#options.log?.warn({ reason: messageOf(error) }, 'the models folder cannot be watched: load changed models by POST /v2/repository/models/{model}/load')
       this.#watcher = watchModels(root, {
-        onChange: (name) => this.#changed(name),
-        onReady: () => void this.#lookAtAll(),
-        onError: (error) =>
-          this.#options.log?.warn(
-            { reason: messageOf(error) },
-            'the models folder cannot be watched: load changed models by POST /v2/repository/models/{model}/load',
-          ),
+        onChange: (name) => void this.#lookAt(name),
+        onReady: () => void this.#lookAtAll().catch(onError),
+        onError,
       })
     }
     this.ready = Promise.all(await this.#lookAtAll()).then(() => this.#sweep())
@@ -187,10 +186,6 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
     return new FlyweightError('model_not_ready', `${what} is still being loaded`, { retryAfterS: 1 })
   }
 
-  #changed(name: string): void {
-    void this.#lookAt(name)
-  }
-
   /** Begins a look at every model on disk, and at those that were. */
   async #lookAtAll(): Promise<Promise<void>[]> {
     const entries = await readdir(this.#options.root, { withFileTypes: true })
@@ -232,7 +227,7 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
         return
       }
       this.#order(model, folder)
-      for (const found of folder.versions) if (await this.#followVersion(name, model, folder, found)) this.#changed(name)
+      for (const found of folder.versions) if (await this.#followVersion(name, model, folder, found)) void this.#lookAt(name)
     } catch (error) {
       model.reason = messageOf(error)
       this.#options.log?.warn({ model: name, reason: model.reason }, 'the model folder cannot be read')

@@ -1,12 +1,16 @@
 // Placing an uploaded model in the repository's folder: proven in probation first, then moved into
 // place as one rename, so that the folder never shows a version that is half there.
-import { copyFile, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { stringify } from 'yaml'
 import { FlyweightError } from '../errors.js'
 import { takeIn, type IntakeContext } from './intake.js'
 import type { Manifest } from './manifest.js'
 import { isModelName, isVersion, MANIFEST_FILE, MODEL_FILE, readModelFolder } from './model-folder.js'
+
+const STAGING = '.incoming-'
+/** No upload is looked at for so long: what is older was left by a killed process. */
+const STALE_MS = 3_600_000
 
 export interface Upload {
   name: string
@@ -35,7 +39,7 @@ export async function placeUpload(upload: Upload, placement: Placement): Promise
   if (!isModelName(name)) throw malformed('/name', `is ${JSON.stringify(name)}, expected letters, digits, ".", "_" and "-", at most 100`)
   if (upload.version !== undefined && !isVersion(upload.version)) throw malformed('/version', `is ${JSON.stringify(upload.version)}, expected a whole number`)
   if (manifest?.source !== undefined) throw new FlyweightError('invalid_config', 'model.yaml: /source cannot be given with an upload: the upload is the model')
-  const staging = await mkdtemp(join(root, '.incoming-'))
+  const staging = await mkdtemp(join(root, STAGING))
   try {
     const existing = await versionsIn(join(root, name), placement.taken)
     const version = upload.version ?? String(Math.max(0, ...existing.map(Number)) + 1)
@@ -49,6 +53,14 @@ export async function placeUpload(upload: Upload, placement: Placement): Promise
     return version
   } finally {
     await rm(staging, { recursive: true, force: true })
+  }
+}
+
+/** Removes what uploads cut short by a kill left behind. */
+export async function clearUploads(root: string): Promise<void> {
+  for (const name of await readdir(root)) {
+    const left = name.startsWith(STAGING) ? await stat(join(root, name)).catch(() => undefined) : undefined
+    if (left && Date.now() - left.mtimeMs > STALE_MS) await rm(join(root, name), { recursive: true, force: true })
   }
 }
 
