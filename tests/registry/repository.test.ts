@@ -1,0 +1,404 @@
+// The repository on a real folder, with real probation: what is dropped in is served, what is broken disturbs nothing that works.
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { ArtifactStore } from '#flyweight/registry/artifact-store.js'
+import { Catalog } from '#flyweight/registry/catalog.js'
+import { Repository } from '#flyweight/registry/repository.js'
+import { inspectModel } from '#flyweight/runtime/probation.js'
+import { openSession } from '#flyweight/runtime/session.js'
+import { externalModel, put, scaleModel, variantOf } from './models.js'
+
+let folder: string
+let models: string
+let store: ArtifactStore
+let catalog: Catalog
+let repository: Repository
+let inspected: string[]
+const events: string[] = []
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'flyweight-repository-'))
+  models = join(folder, 'models')
+})
+afterEach(async () => {
+  await repository.close()
+  catalog.close()
+  rmSync(folder, { recursive: true })
+})
+
+async function start(options: { watch?: boolean } = {}): Promise<void> {
+  store = new ArtifactStore(join(folder, 'data'))
+  catalog = new Catalog(join(folder, 'data', 'catalog.db'), { machine: 'here' })
+  inspected = []
+  events.length = 0
+  repository = new Repository({
+    root: models,
+    watch: options.watch ?? false,
+    store,
+    catalog,
+    inspect: (file, inspection) => {
+      inspected.push(file)
+      return inspectModel(file, inspection)
+    },
+  })
+  repository.on('ready', ({ name, version }) => events.push(`ready ${name} ${version}`))
+  repository.on('gone', ({ name, version }) => events.push(`gone ${name} ${version}`))
+  await repository.start()
+  await repository.ready
+}
+
+async function restart(): Promise<void> {
+  await repository.close()
+  catalog.close()
+  await start()
+}
+
+/** What the served version makes of ones: its factor. */
+async function factorOf(name: string, version?: string): Promise<number> {
+  const session = await openSession(repository.resolve(name, version).file)
+  const { y } = await session.run({ x: { dtype: 'float32', dims: [1, 4], data: new Float32Array(4).fill(1) } })
+  await session.release()
+  return (y!.data as Float32Array)[0]!
+}
+
+const status = (name: string) => repository.list().filter((line) => line.name === name)
+
+describe('a folder of models', () => {
+  it('is served: every version by its number, the newest by default', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    put(models, 'scale/9/model.onnx', scaleModel(9))
+    put(models, 'scale/10/model.onnx', scaleModel(10))
+    put(models, 'scale/draft/model.onnx', scaleModel(5))
+    put(models, 'notes.txt', 'no model')
+    put(models, '.hidden/1/model.onnx', scaleModel(3))
+    mkdirSync(join(models, 'empty'))
+    await start()
+    expect(repository.list()).toEqual(['10', '9', '1'].map((version) => ({ name: 'scale', version, state: 'READY', reason: '' })))
+    expect(repository.versions('scale').map(({ version }) => version)).toEqual(['10', '9', '1'])
+    expect(await factorOf('scale')).toBe(10)
+    expect(await factorOf('scale', '9')).toBe(9)
+    expect(repository.resolve('scale').signature).toMatchObject({
+      inputs: [{ name: 'x', dtype: 'float32', dims: ['n', 4] }],
+      outputs: [{ name: 'y', dtype: 'float32', dims: ['n', 4] }],
+      batchable: true,
+      operators: { Mul: 1 },
+    })
+    expect(catalog.variants('scale', '10')).toMatchObject([{ id: 'scale:10:fp32', source: true, state: 'ready', digest: repository.resolve('scale').digest }])
+    expect(() => repository.resolve('scale', '11')).toThrow(
+      expect.objectContaining({ code: 'model_not_found', message: 'model scale has no version 11, only 10, 9, 1' }),
+    )
+    expect(() => repository.resolve('other')).toThrow(expect.objectContaining({ code: 'model_not_found' }))
+  })
+
+  it('is looked through once: a restart inspects nothing again', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    expect(inspected).toHaveLength(1)
+    const before = repository.resolve('scale')
+    await restart()
+    expect(inspected).toEqual([])
+    expect(repository.resolve('scale')).toEqual(before)
+  })
+
+  it('is followed: a new version appears and is served, and goes when it is taken away', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start({ watch: true })
+    put(models, 'scale/2/model.onnx', scaleModel(3))
+    put(models, 'later/1/model.onnx', scaleModel(7))
+    await vi.waitFor(() => expect([repository.resolve('scale').version, repository.resolve('later').version]).toEqual(['2', '1']), 20_000)
+    expect(await factorOf('scale')).toBe(3)
+    expect(await factorOf('scale', '1')).toBe(2)
+    rmSync(join(models, 'scale', '2'), { recursive: true })
+    await vi.waitFor(() => expect(repository.resolve('scale').version).toBe('1'), 20_000)
+    expect(events).toContain('gone scale 2')
+    expect(status('scale')).toEqual([{ name: 'scale', version: '1', state: 'READY', reason: '' }])
+  })
+
+  it('shows external data as part of its version', async () => {
+    put(models, 'plus/1/weights/w.bin', new Uint8Array(Float32Array.of(1, 1, 1, 1).buffer))
+    put(models, 'plus/1/model.onnx', externalModel('weights/w.bin'))
+    await start()
+    expect(await factorOf('plus')).toBe(2)
+    put(models, 'plus/1/weights/w.bin', new Uint8Array(Float32Array.of(5, 5, 5, 5).buffer))
+    await repository.load('plus')
+    expect(await factorOf('plus')).toBe(6)
+  })
+})
+
+describe('what is broken', () => {
+  it('as a new version leaves the old one serving, and is listed with its reason', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    put(models, 'scale/2/model.onnx', 'not a model')
+    await expect(repository.load('scale')).rejects.toMatchObject({ code: 'invalid_model', message: expect.stringContaining('scale') as string })
+    expect(await factorOf('scale')).toBe(2)
+    expect(() => repository.resolve('scale', '2')).toThrow(expect.objectContaining({ code: 'model_not_ready' }))
+    const [broken, serving] = status('scale')
+    expect(broken).toMatchObject({ version: '2', state: 'UNAVAILABLE', reason: expect.stringMatching(/\w+/) as string })
+    expect(serving).toEqual({ name: 'scale', version: '1', state: 'READY', reason: '' })
+    expect(readdirSync(join(folder, 'data')).filter((name) => /^[0-9a-f]{64}$/.test(name))).toEqual([repository.resolve('scale').digest])
+
+    put(models, 'scale/2/model.onnx', scaleModel(3))
+    await repository.load('scale')
+    expect(await factorOf('scale')).toBe(3)
+  })
+
+  it('in place of a version that served leaves what it was serving, and says so', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    put(models, 'scale/1/model.onnx', scaleModel(2).subarray(0, 40))
+    await expect(repository.load('scale')).rejects.toMatchObject({ code: 'invalid_model' })
+    expect(await factorOf('scale')).toBe(2)
+    expect(status('scale')).toEqual([
+      { name: 'scale', version: '1', state: 'READY', reason: expect.stringContaining('still served as it was before') as string },
+    ])
+    expect(events).toEqual(['ready scale 1'])
+  })
+
+  it('from the start is not served, with its reason', async () => {
+    put(models, 'bad/1/model.onnx', 'not a model')
+    put(models, 'good/1/model.onnx', scaleModel(2))
+    await start()
+    expect(status('bad')).toMatchObject([{ version: '1', state: 'UNAVAILABLE' }])
+    expect(() => repository.resolve('bad')).toThrow(
+      expect.objectContaining({ code: 'model_not_ready', message: expect.stringContaining(status('bad')[0]!.reason) as string }),
+    )
+    expect(await factorOf('good')).toBe(2)
+  })
+
+  it.each([
+    ['a field that does not exist', 'sla:\n  latency: 5\n', '/sla/latency is not a field'],
+    ['a value out of range', 'sla:\n  minFidelity: 2\n', '/sla/minFidelity'],
+    ['a value of another kind', 'policy:\n  maxBatch: many\n', '"many"'],
+    ['a word that is none of those allowed', 'sla:\n  onMiss: retry\n', 'degrade, reject, wait'],
+    ['text that is no YAML', 'sla: [1, 2', 'not YAML'],
+    ['labels that are not there', 'labels: labels.txt\n', '/labels names labels.txt'],
+    ['labels outside of the folder', 'labels: ../secret.txt\n', '/labels names ../secret.txt'],
+    ['samples outside of the folder', 'samples: /etc\n', '/samples names /etc'],
+  ])('in model.yaml, %s, is named; the model serves again once it is mended', async (_, yaml, named) => {
+    put(models, 'secret.txt', 'a\nb\nc\nd\n')
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    put(models, 'scale/model.yaml', yaml)
+    await start()
+    expect(status('scale')).toMatchObject([{ version: '1', state: 'UNAVAILABLE', reason: expect.stringContaining(named) as string }])
+    put(models, 'scale/model.yaml', 'sla:\n  latencyMs: 5\n')
+    await repository.load('scale')
+    expect(repository.resolve('scale').manifest).toEqual({ sla: { latencyMs: 5 } })
+  })
+
+  it('among the settings of a model that serves leaves the old settings in force', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    put(models, 'scale/model.yaml', 'sla: { priority: 3 }\n')
+    await start()
+    put(models, 'scale/model.yaml', 'sla: { priority: 33 }\n')
+    await expect(repository.load('scale')).rejects.toThrow('/sla/priority')
+    expect(repository.resolve('scale').manifest).toEqual({ sla: { priority: 3 } })
+    expect(status('scale')).toMatchObject([{ state: 'READY', reason: expect.stringContaining('/sla/priority') as string }])
+  })
+
+  it('counts labels that do not fit the output', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    put(models, 'scale/model.yaml', 'labels: labels.txt\n')
+    put(models, 'scale/labels.txt', 'one\ntwo\nthree\n')
+    await start()
+    expect(status('scale')[0]?.reason).toContain('/labels give 3 labels, expected 4')
+    put(models, 'scale/model.yaml', 'labels: labels.txt\nlabelsAppend: [four]\n')
+    await repository.load('scale')
+    expect(repository.resolve('scale').labels).toEqual(['one', 'two', 'three', 'four'])
+  })
+})
+
+describe('npm sources', () => {
+  beforeEach(() => {
+    put(folder, 'node_modules/weights/assets/net.onnx', scaleModel(4))
+    put(folder, 'node_modules/@scope/weights/net.onnx', scaleModel(6))
+    put(folder, 'outside.onnx', scaleModel(8))
+  })
+
+  it('are served as version 1 from the installed package', async () => {
+    put(models, 'a/model.yaml', 'source: npm:weights/assets/net.onnx\n')
+    put(models, 'b/model.yaml', 'source: npm:@scope/weights/net.onnx\n')
+    await start()
+    expect([await factorOf('a', '1'), await factorOf('b')]).toEqual([4, 6])
+  })
+
+  it.each([
+    ['npm:weights/../../outside.onnx', 'names ../../outside.onnx, which is no file inside the package weights'],
+    ['npm:weights/assets/../../../outside.onnx', 'which is no file inside the package weights'],
+    ['npm:weights//etc/hostname', 'which is no file inside the package weights'],
+    ['npm:weights/missing.onnx', 'names missing.onnx, which is no file inside the package weights'],
+    ['npm:weights/link.onnx', 'which is no file inside the package weights'],
+    ['npm:absent/net.onnx', 'names the package absent, which is not installed'],
+    ['npm:../outside.onnx', 'expected npm:<package>/<path>'],
+    ['npm:weights', 'expected npm:<package>/<path>'],
+    ['/etc/hostname', 'expected npm:<package>/<path>'],
+  ])('refuse %s', async (source, reason) => {
+    symlinkSync(join(folder, 'outside.onnx'), join(folder, 'node_modules', 'weights', 'link.onnx'))
+    put(models, 'a/model.yaml', `source: ${source}\n`)
+    await start()
+    expect(status('a')).toEqual([{ name: 'a', version: '', state: 'UNAVAILABLE', reason: expect.stringContaining(reason) as string }])
+    expect(() => repository.resolve('a')).toThrow(expect.objectContaining({ code: 'model_not_ready', message: expect.stringContaining(reason) as string }))
+  })
+
+  it('go on serving when model.yaml breaks or the package is being replaced', async () => {
+    put(models, 'a/model.yaml', 'source: npm:weights/assets/net.onnx\n')
+    await start()
+    for (const broken of ['source: npm:absent/net.onnx\n', 'nonsense: 1\n', 'source: npm:weights/missing.onnx\n']) {
+      put(models, 'a/model.yaml', broken)
+      await expect(repository.load('a')).rejects.toMatchObject({ code: 'invalid_model' })
+      expect(await factorOf('a')).toBe(4)
+      expect(status('a')).toEqual([{ name: 'a', version: '1', state: 'READY', reason: expect.stringContaining('still served as it was before') as string }])
+    }
+    put(models, 'a/model.yaml', 'source: npm:@scope/weights/net.onnx\n')
+    await repository.load('a')
+    expect(await factorOf('a')).toBe(6)
+    rmSync(join(models, 'a', 'model.yaml'))
+    await expect(repository.load('a')).rejects.toMatchObject({ code: 'model_not_found' })
+  })
+})
+
+describe('load and unload', () => {
+  it('stop and resume serving; variants stay', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    catalog.saveVariant(variantOf('int8', { id: 'scale:1:int8', model: 'scale', digest: repository.resolve('scale').digest }))
+    await repository.unload('scale')
+    expect(status('scale')).toEqual([{ name: 'scale', version: '1', state: 'UNAVAILABLE', reason: 'unloaded' }])
+    expect(() => repository.resolve('scale')).toThrow(
+      expect.objectContaining({ code: 'model_not_ready', message: expect.stringContaining('unloaded') as string }),
+    )
+    expect(repository.versions('scale')).toEqual([])
+    await repository.load('scale')
+    expect(await factorOf('scale')).toBe(2)
+    expect(catalog.variants('scale', '1').map(({ name }) => name)).toEqual(['fp32', 'int8'])
+    expect(events).toEqual(['ready scale 1', 'gone scale 1', 'ready scale 1'])
+  })
+
+  it('refuse a model that is not there', async () => {
+    await start()
+    for (const name of ['nobody', '../etc']) await expect(repository.load(name)).rejects.toMatchObject({ code: 'model_not_found' })
+    await expect(repository.unload('nobody')).rejects.toMatchObject({ code: 'model_not_found' })
+    expect(repository.list()).toEqual([])
+  })
+})
+
+describe('a version replaced by another file', () => {
+  it('forgets the variants of the file before it', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    const artifact = await store.putFile(put(folder, 'int8.onnx', scaleModel(2.1)))
+    catalog.saveVariant(variantOf('int8', { id: 'scale:1:int8', model: 'scale', ...artifact }))
+    await restart()
+    expect(catalog.variants('scale', '1').map(({ name }) => name)).toEqual(['fp32', 'int8'])
+    // As editors and deployments do it: a new file takes the place of the old one.
+    renameSync(put(folder, 'new.onnx', scaleModel(3)), join(models, 'scale', '1', 'model.onnx'))
+    await repository.load('scale')
+    expect(await factorOf('scale')).toBe(3)
+    expect(catalog.variants('scale', '1')).toMatchObject([{ name: 'fp32', digest: repository.resolve('scale').digest }])
+  })
+})
+
+describe('an upload', () => {
+  const upload = (factor: number) => put(folder, `upload-${factor}.onnx`, scaleModel(factor))
+
+  it('is served at once, as the version asked for or one above the newest', async () => {
+    await start()
+    expect(await repository.add({ name: 'scale', modelFile: upload(2), manifest: { sla: { latencyMs: 9 } } })).toMatchObject({
+      name: 'scale',
+      version: '1',
+      manifest: { sla: { latencyMs: 9 } },
+    })
+    expect(await repository.add({ name: 'scale', version: '7', modelFile: upload(7) })).toMatchObject({ version: '7', manifest: { sla: { latencyMs: 9 } } })
+    expect((await repository.add({ name: 'scale', modelFile: upload(8) })).version).toBe('8')
+    expect([await factorOf('scale', '1'), await factorOf('scale', '7'), await factorOf('scale')]).toEqual([2, 7, 8])
+    await restart()
+    expect(await factorOf('scale')).toBe(8)
+    expect(readdirSync(models)).toEqual(['scale'])
+  })
+
+  it('brings its external data', async () => {
+    await start()
+    const w = put(folder, 'up/w.bin', new Uint8Array(Float32Array.of(2, 2, 2, 2).buffer))
+    await repository.add({ name: 'plus', modelFile: put(folder, 'up/net.onnx', externalModel('w.bin')), externalFiles: [w] })
+    expect(await factorOf('plus')).toBe(3)
+  })
+
+  it('conflicts with a version that exists, and changes nothing', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    await expect(repository.add({ name: 'scale', version: '1', modelFile: upload(3) })).rejects.toMatchObject({ code: 'conflict' })
+    expect(await factorOf('scale')).toBe(2)
+    expect(readFileSync(join(models, 'scale', '1', 'model.onnx'))).toEqual(Buffer.from(scaleModel(2)))
+    expect(readdirSync(models)).toEqual(['scale'])
+  })
+
+  it('conflicts with the version that a model.yaml gives', async () => {
+    put(folder, 'node_modules/weights/net.onnx', scaleModel(4))
+    put(models, 'a/model.yaml', 'source: npm:weights/net.onnx\n')
+    await start()
+    await expect(repository.add({ name: 'a', version: '1', modelFile: upload(3) })).rejects.toMatchObject({ code: 'conflict' })
+    expect((await repository.add({ name: 'a', modelFile: upload(3) })).version).toBe('2')
+    expect([await factorOf('a', '1'), await factorOf('a')]).toEqual([4, 3])
+  })
+
+  it('that is broken or ill-named leaves nothing behind', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    const bad = put(folder, 'bad.onnx', 'not a model')
+    await expect(repository.add({ name: 'scale', modelFile: bad })).rejects.toMatchObject({ code: 'invalid_model' })
+    for (const name of ['../escape', '', 'a/b', '.hidden']) {
+      await expect(repository.add({ name, modelFile: upload(3) })).rejects.toMatchObject({ code: 'malformed', errors: [{ pointer: '/name' }] })
+    }
+    for (const version of ['../2', '01', 'two', '']) {
+      await expect(repository.add({ name: 'scale', version, modelFile: upload(3) })).rejects.toMatchObject({
+        code: 'malformed',
+        errors: [{ pointer: '/version' }],
+      })
+    }
+    expect(readdirSync(models, { recursive: true }).sort()).toEqual(['scale', 'scale/1', 'scale/1/model.onnx'])
+    expect(repository.list()).toEqual([{ name: 'scale', version: '1', state: 'READY', reason: '' }])
+  })
+
+  it('twice at the same time becomes two versions', async () => {
+    await start()
+    const added = await Promise.all([2, 3].map((factor) => repository.add({ name: 'scale', modelFile: upload(factor) })))
+    expect(added.map(({ version }) => version).sort()).toEqual(['1', '2'])
+    expect([await factorOf('scale', '1'), await factorOf('scale', '2')].sort()).toEqual([2, 3])
+  })
+})
+
+describe('removing', () => {
+  it('deletes one version, or the model: files, variants and artifacts', async () => {
+    for (const version of [1, 2, 3]) put(models, `scale/${version}/model.onnx`, scaleModel(version))
+    put(models, 'twin/1/model.onnx', scaleModel(3))
+    await start()
+    const digests = repository.versions('scale').map(({ digest }) => digest)
+    await repository.remove('scale', '2')
+    expect(repository.versions('scale').map(({ version }) => version)).toEqual(['3', '1'])
+    expect(existsSync(join(models, 'scale', '2'))).toBe(false)
+    expect(digests.map((digest) => store.has(digest))).toEqual([true, false, true])
+    await repository.remove('scale')
+    expect(() => repository.resolve('scale')).toThrow(expect.objectContaining({ code: 'model_not_found' }))
+    expect(existsSync(join(models, 'scale'))).toBe(false)
+    expect(catalog.allVariants().map(({ id }) => id)).toEqual(['twin:1:fp32'])
+    // The twin has the same file as version 3.
+    expect(digests.map((digest) => store.has(digest))).toEqual([true, false, false])
+    expect(await factorOf('twin')).toBe(3)
+    expect(events.filter((event) => event.startsWith('gone')).sort()).toEqual(['gone scale 1', 'gone scale 2', 'gone scale 3'])
+  })
+
+  it('refuses what is not there, and a version that comes from model.yaml', async () => {
+    put(folder, 'node_modules/weights/net.onnx', scaleModel(4))
+    put(models, 'a/model.yaml', 'source: npm:weights/net.onnx\n')
+    await start()
+    await expect(repository.remove('nobody')).rejects.toMatchObject({ code: 'model_not_found' })
+    await expect(repository.remove('a', '2')).rejects.toMatchObject({ code: 'model_not_found' })
+    await expect(repository.remove('a', '1')).rejects.toMatchObject({ code: 'conflict' })
+    expect(await factorOf('a')).toBe(4)
+    await repository.remove('a')
+    expect(repository.list()).toEqual([])
+    expect(existsSync(join(folder, 'node_modules', 'weights', 'net.onnx'))).toBe(true)
+  })
+})
