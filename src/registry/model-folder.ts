@@ -11,7 +11,7 @@ import { confinedPath, isNpmSource, resolveNpmSource } from './npm-source.js'
 export const MODEL_FILE = 'model.onnx'
 export const MANIFEST_FILE = 'model.yaml'
 /** Version under which the file of a `source:` is served. */
-const SOURCE_VERSION = '1'
+export const SOURCE_VERSION = '1'
 
 export interface FoundVersion {
   version: string

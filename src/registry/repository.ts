@@ -10,6 +10,7 @@ import { enterSource, takeIn, type IntakeContext } from './intake.js'
 import { isModelName, readModelFolder, type FoundVersion, type ModelFolder } from './model-folder.js'
 import type { ModelState, ModelStatus, ModelVersion } from './model.js'
 import { createSlots } from './slots.js'
+import { asBefore, isFromSource, keepAsBefore, type Version } from './version-entry.js'
 import { clearUploads, placeUpload, type Upload } from './upload.js'
 import { watchModels, type Watcher } from './watcher.js'
 
@@ -27,15 +28,6 @@ export interface RepositoryOptions extends IntakeContext {
   log?: RepositoryLog
   /** Follow changes of the folder; default true. */
   watch?: boolean
-}
-
-interface Version {
-  /** What is served; it may be older than what lies on disk. */
-  served: ModelVersion | undefined
-  state: ModelState
-  reason: string
-  /** Of the files and settings last tried. */
-  stamp: string
 }
 
 interface Model {
@@ -72,7 +64,10 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
     await clearUploads(root)
     if (watch) {
       const onError = (error: unknown) =>
-        this.#options.log?.warn({ reason: messageOf(error) }, 'the models folder cannot be watched: load changed models by POST /v2/repository/models/{model}/load')
+        this.#options.log?.warn(
+          { reason: messageOf(error) },
+          'the models folder cannot be watched: load changed models by POST /v2/repository/models/{model}/load',
+        )
       this.#watcher = watchModels(root, {
         onChange: (name) => void this.#lookAt(name),
         onReady: () => void this.#lookAtAll().catch(onError),
@@ -215,11 +210,14 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
   async #follow(name: string, model: Model): Promise<void> {
     try {
       const folder = await readModelFolder(join(this.#options.root, name))
-      for (const [version, { served }] of model.versions) {
-        if (model.unloaded || !folder?.versions.some((found) => found.version === version)) {
-          model.versions.delete(version)
-          if (served) this.#announce('gone', served)
+      for (const [version, entry] of model.versions) {
+        if (!model.unloaded && folder?.versions.some((found) => found.version === version)) continue
+        if (!model.unloaded && folder?.fault && isFromSource(entry)) {
+          keepAsBefore(entry, folder.fault)
+          continue
         }
+        model.versions.delete(version)
+        if (entry.served) this.#announce('gone', entry.served)
       }
       model.reason = folder?.fault?.message ?? ''
       if (!folder) {
@@ -234,14 +232,15 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
     }
   }
 
-  /** Makes an entry for every version on disk, newest first. */
+  /** Makes an entry for every version on disk, newest first, beside those kept without one. */
   #order(model: Model, folder: ModelFolder): void {
     const before = model.versions
     const fresh = (): Version =>
       model.unloaded
         ? { served: undefined, state: 'UNAVAILABLE', reason: 'unloaded', stamp: '' }
         : { served: undefined, state: 'LOADING', reason: '', stamp: '' }
-    model.versions = new Map(folder.versions.map(({ version }) => [version, before.get(version) ?? fresh()]))
+    const numbers = new Set([...folder.versions.map(({ version }) => version), ...before.keys()])
+    model.versions = new Map([...numbers].sort((a, b) => Number(b) - Number(a)).map((version) => [version, before.get(version) ?? fresh()]))
   }
 
   /** @returns true when the files changed while they were read, so that another look is needed */
@@ -262,7 +261,7 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
     } catch (error) {
       const reason = messageOf(error)
       version.state = version.served ? 'READY' : 'UNAVAILABLE'
-      version.reason = version.served ? `still served as it was before; as it is now: ${reason}` : reason
+      version.reason = version.served ? asBefore(reason) : reason
       this.#options.log?.warn({ model: name, version: found.version, reason }, 'model cannot be served as it is on disk')
     }
     const now = await readModelFolder(join(this.#options.root, name))

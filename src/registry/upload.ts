@@ -47,10 +47,16 @@ export async function placeUpload(upload: Upload, placement: Placement): Promise
     await prove(upload, version, staging, placement)
     await mkdir(join(root, name), { recursive: true })
     if (manifest) await rename(join(staging, MANIFEST_FILE), join(root, name, MANIFEST_FILE))
-    await rename(join(staging, version), join(root, name, version)).catch((cause: unknown) => {
-      throw new FlyweightError('conflict', `model ${name} has a version ${version} already`, { cause })
-    })
-    return version
+    for (let chosen = version; ; chosen = String(Number(chosen) + 1)) {
+      try {
+        await rename(join(staging, version), join(root, name, chosen))
+        return chosen
+      } catch (cause) {
+        // Another upload came first: it has the number, this one takes the next unless it asked for its own.
+        if (!isTaken(cause)) throw cause
+        if (upload.version !== undefined) throw new FlyweightError('conflict', `model ${name} has a version ${chosen} already`, { cause })
+      }
+    }
   } finally {
     await rm(staging, { recursive: true, force: true })
   }
@@ -83,6 +89,11 @@ async function versionsIn(folder: string, taken: readonly string[]): Promise<str
     throw error
   })
   return [...new Set([...names.filter(isVersion), ...taken])]
+}
+
+function isTaken(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ENOTEMPTY' || code === 'EEXIST'
 }
 
 function malformed(pointer: string, detail: string): FlyweightError {
