@@ -3,13 +3,15 @@
 import { Type } from 'typebox'
 import type { NodeDecision } from '../../measurements.js'
 import { GraphIndex } from '../../onnx/graph.js'
-import { removeDeadNodes } from '../../onnx/rewrite.js'
+import { removeDeadNodes, rewrite } from '../../onnx/rewrite.js'
 import { cpuFeatures } from '../../runtime/devices.js'
 import { minMaxRanges } from '../calibration/min-max.js'
 import { prepare } from '../prepare.js'
-import { planStatic } from '../quantize/plan.js'
+import { uint8ParamsWithZero, type Range } from '../quantize/affine.js'
+import { canonicalRules } from '../quantize/canonical.js'
+import { hasFixedParameters, planStatic, rootedAt, type Plan, type PlanOptions } from '../quantize/plan.js'
 import { insertQdq } from '../quantize/qdq.js'
-import type { Model, Pass } from './pass.js'
+import type { Model, Pass, PassContext } from './pass.js'
 
 const parameters = Type.Object(
   {
@@ -30,16 +32,41 @@ export const int8Static: Pass = {
   calibrates: true,
   async run(source, step, context) {
     const model = await prepare(source, context.workDir)
-    const plan = planStatic(model.graph, { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) })
-    const index = new GraphIndex(model.graph)
-    const observed = [...new Set(plan.parametersOf.values())].filter((tensor) => index.constantProto(tensor) === undefined && !plan.rescaled.has(tensor))
-    const ranges = await minMaxRanges(model, observed, context)
+    rewrite(model, canonicalRules)
+    const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
+    const { plan, ranges } = await planWithRanges(model, options, context)
     insertQdq(model.graph, { plan, ranges, limit: hasVnni() ? 127 : REDUCED_LIMIT })
     removeDeadNodes(model)
     const done = plan.decisions.filter(({ action }) => action === 'done').length
-    const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${observed.length} tensors from ${context.samples.rows} samples`
+    const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${ranges.size} tensors from ${context.samples.rows} samples`
     return { model, decisions: [...folded(source, plan.decisions), ...plan.decisions], summary }
   },
+}
+
+/** A shift that no zero point expresses well is found out only when ranges are known; the plan is then made again without it. */
+async function planWithRanges(
+  model: Model,
+  options: Omit<PlanOptions, 'computedShifts'>,
+  context: PassContext,
+): Promise<{ plan: Plan; ranges: ReadonlyMap<string, Range> }> {
+  const index = new GraphIndex(model.graph)
+  const computedShifts = new Set<string>()
+  const ranges = new Map<string, Range>()
+  for (;;) {
+    const plan = planStatic(model.graph, { ...options, computedShifts })
+    const owners = [...plan.parametersOf.values(), ...[...plan.rescaled.keys()].filter((tensor) => plan.rescaled.get(tensor)?.shift !== 0)]
+    const unknown = [...new Set(owners)].filter(
+      (tensor) => !ranges.has(tensor) && index.constantProto(tensor) === undefined && !hasFixedParameters(tensor, index),
+    )
+    for (const [tensor, range] of await minMaxRanges(model, unknown, context)) ranges.set(tensor, range)
+    const costly = [...plan.rescaled.keys()].filter((tensor) => {
+      const { input, scale, shift } = rootedAt(tensor, plan.rescaled)
+      const range = ranges.get(input)
+      return plan.rescaled.get(tensor)?.shift !== 0 && range !== undefined && uint8ParamsWithZero(range, -shift / scale) === undefined
+    })
+    if (costly.length === 0) return { plan, ranges }
+    for (const tensor of costly) computedShifts.add(tensor)
+  }
 }
 
 /** Nodes of the source that preparation merged into others: accounted for, so that none is missing from the report. */

@@ -34,6 +34,36 @@ export function uint8Params(range: Range): AffineParams {
   return { scale, zeroPoint: clamp(roundHalfEven(-min / scale), 0, 255) }
 }
 
+/** Share by which a scale may grow for a shift to fall on a whole step. */
+const MOST_GROWTH = 0.1
+/** Steps by which a zero may be off. */
+const MOST_ERROR = 0.1
+/** Share by which a range may grow to hold another zero. */
+const MOST_WIDENING = 0.25
+
+/**
+ * Parameters for codes that are read twice: as x, and as scale · x + shift, which is 0 at x = `zero`. Both zeros
+ * fall on a code, as near as makes no difference. Undefined where that would cost too much resolution.
+ */
+export function uint8ParamsWithZero(range: Range, zero: number): AffineParams | undefined {
+  const widened = { min: Math.min(range.min, zero, 0), max: Math.max(range.max, zero, 0) }
+  const width = Math.max(range.max, 0) - Math.min(range.min, 0)
+  if (!(widened.max - widened.min <= width * (1 + MOST_WIDENING))) return undefined
+  const params = uint8Params(widened)
+  const steps = Math.abs(zero) / params.scale
+  if (Math.abs(steps - Math.round(steps)) <= MOST_ERROR) return params
+  const whole = Math.floor(steps)
+  if (whole === 0 || steps / whole > 1 + MOST_GROWTH) return undefined
+  const scale = Math.fround(Math.abs(zero) / whole)
+  return { scale, zeroPoint: clamp(roundHalfEven(-widened.min / scale), 0, 255) }
+}
+
+/** How the codes of x are read as scale · x + shift, scale > 0. */
+export function rescaledParams({ scale, zeroPoint }: AffineParams, by: { scale: number; shift: number }): AffineParams {
+  const own = Math.fround(scale * by.scale)
+  return { scale: own, zeroPoint: clamp(roundHalfEven(zeroPoint - by.shift / own), 0, 255) }
+}
+
 /** Codes of `values` under `params`. */
 export function toUint8(values: Float32Array, { scale, zeroPoint }: AffineParams): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(values, (value) => clamp(roundHalfEven(value / scale) + zeroPoint, 0, 255))

@@ -3,9 +3,10 @@
 // (onnxruntime/core/optimizer/qdq_transformer): a node becomes an int8 kernel only if each of its data
 // inputs comes from a DequantizeLinear and its output goes into a single QuantizeLinear.
 import type { NodeDecision } from '../../measurements.js'
-import { attribute, intAttribute } from '../../onnx/attributes.js'
+import { attribute, floatAttribute, intAttribute } from '../../onnx/attributes.js'
 import { GraphIndex } from '../../onnx/graph.js'
 import type { GraphProto, NodeProto } from '../../onnx/proto.js'
+import { scalarAffine, type ScalarAffine } from './scalar-nodes.js'
 
 /** They do the arithmetic: int8 pays for the conversions around them. */
 const COMPUTE = new Set(['Conv', 'Gemm', 'MatMul'])
@@ -18,6 +19,7 @@ const CARRY = new Set([
   'GlobalAveragePool',
   'MaxPool',
   'Sigmoid',
+  'HardSigmoid',
   'LeakyRelu',
   'Transpose',
   'Reshape',
@@ -34,6 +36,8 @@ export interface PlanOptions {
   depthwise: boolean
   /** Names of nodes to leave in float. */
   exclude: ReadonlySet<string>
+  /** Outputs of shifts (Add of a constant) that no zero point can express well: they are computed. */
+  computedShifts: ReadonlySet<string>
 }
 
 export interface Plan {
@@ -45,8 +49,8 @@ export interface Plan {
   produced: ReadonlySet<string>
   /** Relu, Clip: their clamping is done by the QuantizeLinear of their producer. Node → producer's output. */
   absorbed: ReadonlyMap<NodeProto, string>
-  /** Div, Mul by a positive constant: the same codes read on another scale. Output → input and factor. */
-  rescaled: ReadonlyMap<string, { input: string; factor: number }>
+  /** Mul, Div, Add, Sub with a constant: the same codes read with another scale and zero point. By output. */
+  rescaled: ReadonlyMap<string, ScalarAffine>
   /** Nodes that `rescaled` stands for. */
   free: ReadonlySet<NodeProto>
   decisions: NodeDecision[]
@@ -59,7 +63,7 @@ export function planStatic(graph: GraphProto, options: PlanOptions): Plan {
   const parametersOf = new Map<string, string>()
   const produced = new Set<string>()
   const absorbed = new Map<NodeProto, string>()
-  const rescaled = new Map<string, { input: string; factor: number }>()
+  const rescaled = new Map<string, ScalarAffine>()
   const free = new Set<NodeProto>()
   const decisions: NodeDecision[] = []
   const decide = (node: NodeProto, action: NodeDecision['action'], reason: string) =>
@@ -76,13 +80,13 @@ export function planStatic(graph: GraphProto, options: PlanOptions): Plan {
       decide(node, 'done', 'its clamping is part of the quantization of its input')
       continue
     }
-    const scaling = scalingOf(node, index)
-    if (scaling !== undefined && produced.has(scaling.input)) {
+    const rescaling = rescalingOf(node, index, { produced, rescaled, parametersOf, computedShifts: options.computedShifts })
+    if (rescaling !== undefined) {
       const [output = ''] = node.output
       free.add(node)
-      rescaled.set(output, scaling)
+      rescaled.set(output, rescaling)
       produced.add(output)
-      decide(node, 'done', 'multiplying by a constant is a change of scale: it costs nothing')
+      decide(node, 'done', 'arithmetic with one constant is another reading of the same codes: it costs nothing')
       continue
     }
     const refusal = refusalOf(node, index, { ...options, isQuantized: (tensor) => produced.has(tensor) })
@@ -137,6 +141,8 @@ function refusalOf(node: NodeProto, index: GraphIndex, options: PlanOptions & { 
     if (!inputs.every((tensor) => isConstant(tensor) || options.isQuantized(tensor))) return 'an input is float: converting it would cost more than int8 saves'
     if (opType === 'Resize' && (attribute(node, 'mode')?.s.length ?? 0) > 0 && Buffer.from(attribute(node, 'mode')!.s).toString() === 'cubic')
       return 'cubic Resize has no int8 kernel'
+    if (opType === 'HardSigmoid' && !(floatAttribute(node, 'alpha', 0.2) > 0 && floatAttribute(node, 'beta', 0.5) > 0))
+      return 'its slope or offset is not positive'
     if (inputs.length > 1 && new Set(inputs).size === 1 && opType === 'Concat') return 'it concatenates a tensor with itself'
     return undefined
   }
@@ -151,18 +157,34 @@ function refusalOf(node: NodeProto, index: GraphIndex, options: PlanOptions & { 
   return undefined
 }
 
-/** A node that only multiplies by one positive constant. */
-function scalingOf(node: NodeProto, index: GraphIndex): { input: string; factor: number } | undefined {
-  if ((node.opType !== 'Div' && node.opType !== 'Mul') || index.isOutput(node.output[0] ?? '')) return undefined
-  const [left = '', right = ''] = node.input
-  const scalar = (tensor: string) => {
-    const constant = index.constant(tensor)
-    return constant?.dtype === 'float32' && constant.data.length === 1 && constant.dims.length <= 1 ? Number(constant.data[0]) : undefined
-  }
-  const divisor = scalar(right)
-  const [input, factor] =
-    node.opType === 'Div' ? [left, divisor === undefined ? undefined : 1 / divisor] : divisor === undefined ? [right, scalar(left)] : [left, divisor]
-  return factor !== undefined && factor > 0 && Number.isFinite(factor) && index.constantProto(input) === undefined ? { input, factor } : undefined
+interface Rescaling extends Pick<Plan, 'produced' | 'rescaled' | 'parametersOf'> {
+  computedShifts: ReadonlySet<string>
+}
+
+/** scale · x + shift of an int8 tensor x, with scale > 0; a shift only where the parameters of x can be chosen for it. */
+function rescalingOf(node: NodeProto, index: GraphIndex, { produced, rescaled, parametersOf, computedShifts }: Rescaling): ScalarAffine | undefined {
+  const affine = scalarAffine(node, index)
+  const [output = ''] = node.output
+  if (affine === undefined || index.isOutput(output) || !produced.has(affine.input) || affine.scale <= 0) return undefined
+  if (affine.shift === 0) return affine
+  if (computedShifts.has(output)) return undefined
+  const root = rootedAt(affine.input, rescaled).input
+  const ownsParameters = parametersOf.get(root) === root && !hasFixedParameters(root, index)
+  const isFirstShift = ![...rescaled].some(([tensor, { shift }]) => shift !== 0 && rootedAt(tensor, rescaled).input === root)
+  return ownsParameters && isFirstShift ? affine : undefined
+}
+
+/** What a rescaled tensor is of the tensor whose codes it shares. */
+export function rootedAt(tensor: string, rescaled: Plan['rescaled']): ScalarAffine {
+  const own = rescaled.get(tensor)
+  if (own === undefined) return { input: tensor, scale: 1, shift: 0 }
+  const inner = rootedAt(own.input, rescaled)
+  return { input: inner.input, scale: inner.scale * own.scale, shift: inner.shift * own.scale + own.shift }
+}
+
+/** HardSigmoid is made by saturation, so its codes have one meaning only. */
+export function hasFixedParameters(tensor: string, index: GraphIndex): boolean {
+  return index.producer(tensor)?.opType === 'HardSigmoid'
 }
 
 function isDepthwise(node: NodeProto, dims: readonly bigint[]): boolean {

@@ -1,11 +1,11 @@
 // Writes a plan into a graph as QuantizeLinear/DequantizeLinear pairs and int8 weights. The runtime fuses
 // the pairs into int8 kernels; any other runtime computes the same numbers in float.
-import { intAttribute } from '../../onnx/attributes.js'
+import { floatAttribute, intAttribute } from '../../onnx/attributes.js'
 import { node as makeNode, tensorProto } from '../../onnx/builder.js'
 import { GraphIndex } from '../../onnx/graph.js'
 import type { GraphProto, NodeProto, TensorProto } from '../../onnx/proto.js'
-import { quantizeChannels, roundHalfEven, uint8Params, type AffineParams, type Range } from './affine.js'
-import { dataInputs, type Plan } from './plan.js'
+import { quantizeChannels, rescaledParams, roundHalfEven, uint8Params, uint8ParamsWithZero, type AffineParams, type Range } from './affine.js'
+import { dataInputs, hasFixedParameters, rootedAt, type Plan } from './plan.js'
 
 export interface QdqOptions {
   plan: Plan
@@ -13,6 +13,12 @@ export interface QdqOptions {
   ranges: ReadonlyMap<string, Range>
   /** Largest weight code: 127, or 63 where u8×s8 products saturate. */
   limit: number
+}
+
+/** Of every tensor with a shifted reading: the value where that reading is zero. */
+export function shiftedZeros({ rescaled }: Pick<Plan, 'rescaled'>): Map<string, number> {
+  const shifts = [...rescaled].filter(([, { shift }]) => shift !== 0).map(([tensor]) => rootedAt(tensor, rescaled))
+  return new Map(shifts.map(({ input, scale, shift }) => [input, -shift / scale]))
 }
 
 /** Rewrites `graph` in place. */
@@ -27,7 +33,8 @@ export function insertQdq(graph: GraphProto, { plan, ranges, limit }: QdqOptions
     const data = new Set(isQuantized ? dataInputs(node, index) : [])
     node.input = node.input.map((name) => (data.has(name) || plan.produced.has(name) ? writer.dequantized(name, before) : name))
     if (isQuantized && (node.opType === 'Conv' || node.opType === 'Gemm' || node.opType === 'MatMul')) writer.quantizeWeights(node, limit, before)
-    nodes.push(...before, node)
+    const written = isQuantized && node.opType === 'HardSigmoid' ? writer.saturating(node, before) : node
+    nodes.push(...before, written)
   }
   graph.node = nodes
   graph.initializer.push(...writer.initializers)
@@ -38,15 +45,20 @@ class Writer {
   readonly #index: GraphIndex
   readonly #ranges: ReadonlyMap<string, Range>
   readonly #plan: Plan
+  /** Values at which a shifted reading of a tensor is zero. */
+  readonly #zeros: ReadonlyMap<string, number>
   /** Tensor → name of its dequantized form. */
   readonly #dequantized = new Map<string, string>()
   readonly #quantized = new Set<string>()
+  /** Outputs of HardSigmoid: the parameters their codes are written with. */
+  readonly #saturated = new Map<string, { scale: string; zeroPoint: string }>()
   readonly #parameters = new Map<string, { params: AffineParams; scale: string; zeroPoint: string }>()
 
   constructor(index: GraphIndex, ranges: ReadonlyMap<string, Range>, plan: Plan) {
     this.#index = index
     this.#ranges = ranges
     this.#plan = plan
+    this.#zeros = shiftedZeros(plan)
   }
 
   /** Name of the dequantized form of a tensor; the pair that makes it is added to `nodes` the first time. */
@@ -61,13 +73,32 @@ class Writer {
     return result
   }
 
+  /**
+   * clip(αx + β, 0, 1) as x + β ÷ α, whose QuantizeLinear saturates at 0 and 1 ÷ α: read on a scale α times as
+   * large, the codes are the result.
+   */
+  saturating(node: NodeProto, nodes: NodeProto[]): NodeProto {
+    const [input = '', output = ''] = [node.input[0], node.output[0]]
+    const [alpha, beta] = [floatAttribute(node, 'alpha', 0.2), floatAttribute(node, 'beta', 0.5)]
+    const [scale, zero, shift] = [`${output}::shifted.scale`, `${output}::shifted.zero`, `${output}::shift`]
+    this.initializers.push(
+      tensorProto(scale, 'float32', [], [1 / (255 * alpha)]),
+      tensorProto(zero, 'uint8', [], [0]),
+      tensorProto(`${shift}.q`, 'uint8', [], [255]),
+      tensorProto(`${shift}.scale`, 'float32', [], [beta / alpha / 255]),
+    )
+    this.#saturated.set(output, { scale, zeroPoint: zero })
+    nodes.push(makeNode('DequantizeLinear', [`${shift}.q`, `${shift}.scale`, zero], [`${shift}.dq`]))
+    return makeNode('Add', [input, `${shift}.dq`], [output], { name: node.name })
+  }
+
   /** Name of the codes of a tensor, which rescaled tensors share. */
   #codes(tensor: string, nodes: NodeProto[]): string {
     const source = this.#plan.rescaled.get(tensor)
     if (source !== undefined) return this.#codes(source.input, nodes)
     const codes = `${tensor}::q`
     if (this.#quantized.has(codes)) return codes
-    const { scale, zeroPoint } = this.#parametersOf(tensor)
+    const { scale, zeroPoint } = this.#saturated.get(tensor) ?? this.#parametersOf(tensor)
     nodes.push(makeNode('QuantizeLinear', [this.#writtenAs(tensor), scale, zeroPoint], [codes]))
     this.#quantized.add(codes)
     return codes
@@ -130,12 +161,17 @@ class Writer {
 
   #computeParameters(tensor: string): AffineParams {
     const source = this.#plan.rescaled.get(tensor)
-    if (source === undefined) return uint8Params(this.#rangeOf(tensor))
-    const { scale, zeroPoint } = this.#parametersOf(source.input).params
-    return { scale: Math.fround(scale * source.factor), zeroPoint }
+    if (source !== undefined) {
+      const root = rootedAt(tensor, this.#plan.rescaled)
+      return rescaledParams(this.#parametersOf(root.input).params, root)
+    }
+    const zero = this.#zeros.get(tensor)
+    const range = this.#rangeOf(tensor)
+    return (zero === undefined ? undefined : uint8ParamsWithZero(range, zero)) ?? uint8Params(range)
   }
 
   #rangeOf(tensor: string): Range {
+    if (hasFixedParameters(tensor, this.#index)) return { min: 0, max: 1 }
     const constant = this.#index.constant(tensor)
     if (constant === undefined) {
       const range = this.#ranges.get(tensor)
