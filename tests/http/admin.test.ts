@@ -204,6 +204,8 @@ describe('jobs', () => {
     const events = body
       .trim()
       .split('\n\n')
+      // Comments keep a quiet stream open.
+      .filter((text) => !text.startsWith(':'))
       .map((text) => ({ name: /^event: (\w+)/.exec(text)?.[1], data: JSON.parse(/^data: (.*)/m.exec(text)?.[1] ?? '{}') as JobView }))
     expect(events.slice(0, -1).every(({ name }) => name === 'progress')).toBe(true)
     expect(events.at(-1)).toMatchObject({ name: 'done', data: { id: job.id, state: 'succeeded' } })
