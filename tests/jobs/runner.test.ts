@@ -27,7 +27,7 @@ const profileOf = (budgetMs: number): ProfilePayload => ({ file: digits, signatu
 const SHORT = profileOf(50)
 /** Takes a minute unless something ends it. */
 const LONG: ProfilePayload = { ...profileOf(60_000), batches: [512] }
-const linuxOnly = test.runIf(process.platform === 'linux')
+const onLinux = process.platform === 'linux'
 
 let directory: string
 let queue: SqliteQueue
@@ -141,7 +141,7 @@ test('an error keeps its code; an apply that throws fails the job', async () => 
   expect(unapplied).toMatchObject({ state: 'failed', error: { code: 'internal', detail: 'the catalog is full' } })
 })
 
-linuxOnly('a process that crashes fails its job with the signal, and the next job runs', async () => {
+test.runIf(onLinux)('a process that crashes fails its job with the signal, and the next job runs', async () => {
   const { id } = queue.submit('profile', LONG, { key: 'long' })
   const next = queue.submit('profile', SHORT, { key: 'short' })
   await busy(id)
@@ -154,7 +154,7 @@ linuxOnly('a process that crashes fails its job with the signal, and the next jo
   expect(await ended(next.id)).toMatchObject({ state: 'succeeded' })
 })
 
-linuxOnly('cancelling ends the process and leaves nothing applied', async () => {
+test.runIf(onLinux)('cancelling ends the process and leaves nothing applied', async () => {
   const { id } = queue.submit('profile', LONG, { key: 'long' })
   const waiting = queue.submit('profile', LONG, { key: 'waiting' })
   await busy(id)
@@ -168,7 +168,7 @@ linuxOnly('cancelling ends the process and leaves nothing applied', async () => 
   expect(queue.get(id).state).toBe('cancelled')
 })
 
-linuxOnly('a gateway that stops puts its jobs back, and the next one finishes them', async () => {
+test.runIf(onLinux)('a gateway that stops puts its jobs back, and the next one finishes them', async () => {
   const { id } = queue.submit('profile', SHORT, { key: 'p' })
   await until(id, ({ state }) => state === 'running')
   await runner.stop()
@@ -178,7 +178,7 @@ linuxOnly('a gateway that stops puts its jobs back, and the next one finishes th
   expect(await ended(id)).toMatchObject({ state: 'succeeded', attempts: 1 })
 })
 
-linuxOnly('a gateway killed with −9 takes its job processes along, and its job runs again', async () => {
+test.runIf(onLinux)('a gateway killed with −9 takes its job processes along, and its job runs again', async () => {
   await runner.stop()
   queue.close()
   const file = join(directory, 'jobs.db')

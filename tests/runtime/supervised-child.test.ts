@@ -9,8 +9,9 @@ import { startChild, type ChildOptions } from '#flyweight/runtime/supervised-chi
 const directory = mkdtempSync(join(tmpdir(), 'flyweight-child-'))
 afterAll(() => rmSync(directory, { recursive: true }))
 
+let serial = 0
 function run(code: string, options: Partial<ChildOptions> = {}) {
-  const file = join(directory, `${Math.abs(hash(code))}.mjs`)
+  const file = join(directory, `${serial++}.mjs`)
   writeFileSync(file, code)
   const messages: unknown[] = []
   const child = startChild({
@@ -22,10 +23,6 @@ function run(code: string, options: Partial<ChildOptions> = {}) {
     ...options,
   })
   return { ...child, messages }
-}
-
-function hash(text: string): number {
-  return [...text].reduce((sum, letter) => Math.imul(sum, 31) + letter.charCodeAt(0), 7)
 }
 
 test('its messages keep their types, and its settings make freed memory return', async () => {
