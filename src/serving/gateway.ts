@@ -146,7 +146,7 @@ export class Gateway {
     if (signal.aborted) throw cancelled()
     return new Promise<Answered>((resolve, reject) => {
       const onAbort = () => {
-        queue.remove(entry)
+        scheduler.withdraw(queue, entry)
         entry.reject(cancelled())
       }
       const settle =

@@ -56,7 +56,7 @@ export class Scheduler {
 
   /** @throws FlyweightError `overloaded` when the queue is full; nothing is queued then. */
   submit(queue: ModelQueue, entry: Entry): void {
-    const { limits, observer } = this.#options
+    const { limits } = this.#options
     const [rows, bytes] = [this.#sum(queue.model.name, 'rows'), this.#sum(undefined, 'bytes')]
     if (rows + entry.rows > limits.maxQueuedRows || bytes + entry.bytes > limits.maxQueuedBytes) {
       const drainMs = (rows * queue.msPerRow) / this.#options.lanes.count
@@ -65,9 +65,14 @@ export class Scheduler {
       })
     }
     queue.add(entry, performance.now())
-    observer.queueDepth(queue.model.name, rows + entry.rows)
+    this.#reportDepth(queue)
     this.#sweep ??= setInterval(() => this.#sweepOverdue(), SWEEP_MS)
     this.wake()
+  }
+
+  /** Takes out an entry whose client left; nothing happens when it runs already. */
+  withdraw(queue: ModelQueue, entry: Entry): void {
+    if (queue.remove(entry)) this.#reportDepth(queue)
   }
 
   /** Predicted milliseconds of queued work due before `deadline`, spread over the lanes. */
@@ -142,7 +147,7 @@ export class Scheduler {
           const line = queue.line
           const members = decision.members.map((index) => line[index] as Entry)
           for (const member of members) queue.remove(member)
-          this.#options.observer.queueDepth(queue.model.name, this.#sum(queue.model.name, 'rows'))
+          this.#reportDepth(queue)
           lanes.take(lane, now + decision.candidate.loadMs + (decision.candidate.predict(decision.rows)?.p50Ms ?? 0))
           const variant = this.#variant(queue.model, decision.candidate.id)
           void executor.execute({ queue, lane, members, rows: decision.rows, variant, reason: decision.reason }).finally(() => lanes.give(lane))
@@ -220,7 +225,12 @@ export class Scheduler {
 
   #miss(queue: ModelQueue, entry: Entry): void {
     if (!entry.refuseLate) return queue.demote(entry)
-    if (queue.remove(entry)) entry.reject(new FlyweightError('deadline_passed', 'the deadline passed in the queue', { retryAfterS: 1 }))
+    this.withdraw(queue, entry)
+    entry.reject(new FlyweightError('deadline_passed', 'the deadline passed in the queue', { retryAfterS: 1 }))
+  }
+
+  #reportDepth(queue: ModelQueue): void {
+    this.#options.observer.queueDepth(queue.model.name, this.#sum(queue.model.name, 'rows'))
   }
 
   #variant(model: ModelVersion, id: string): Variant {
