@@ -12,7 +12,7 @@ import { openSession } from './session.js'
 process.once('message', (task: ProbationTask) => {
   void inspect(task)
     .then((inspection): ProbationMessage => ({ inspection }))
-    .catch((error: unknown): ProbationMessage => ({ error: { code: 'invalid_model', detail: describe(error) } }))
+    .catch((error: unknown): ProbationMessage => ({ error: { code: 'invalid_model', detail: describe(error, task.file) } }))
     .then((verdict) => process.send?.(verdict, () => process.disconnect()))
 })
 
@@ -45,7 +45,15 @@ async function enter(phase: string): Promise<void> {
   await new Promise<void>((resolve) => process.send?.({ phase } satisfies ProbationMessage, () => resolve()))
 }
 
-function describe(error: unknown): string {
+function describe(error: unknown, file: string): string {
   if (error instanceof FlyweightError) return error.message
-  return `the runtime cannot load it: ${messageOf(error)}`
+  return `the runtime cannot load it: ${withoutPlaces(messageOf(error), file)}`
+}
+
+/** What the runtime says without what tells a user nothing: where the file lies here, and which C++ function complains. */
+function withoutPlaces(message: string, file: string): string {
+  return message
+    .replace(`Load model from ${file} failed:`, '')
+    .replace(/^\/onnxruntime_src\/.*?\)(?: const)? (?=[A-Z])/, '')
+    .trim()
 }

@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { FlyweightError } from '#flyweight/errors.js'
-import { model, node, tensorProto, valueInfo, type GraphOptions } from '#flyweight/onnx/builder.js'
+import { graph, model, node, tensorProto, valueInfo, type GraphOptions } from '#flyweight/onnx/builder.js'
 import { encodeModel } from '#flyweight/onnx/proto.js'
 import { inspectModel, type Inspection } from '#flyweight/runtime/probation.js'
-import { mutate, seededRandom } from './mutations.js'
+import { mutateBytes, mutateFields, seededRandom } from './mutations.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const digits = join(root, 'models/digits/1/model.onnx')
@@ -24,11 +24,11 @@ function fileOf(name: string, content: Uint8Array | string): string {
   return file
 }
 
-const bytesOf = (graph: GraphOptions) => encodeModel(model(graph))
+const bytesOf = (options: GraphOptions) => encodeModel(model(options))
 
 function built(name: string, nodes: GraphOptions['nodes'], more: Partial<GraphOptions> = {}): string {
-  const graph = { inputs: [valueInfo('x', 'float32', ['n', 4])], outputs: [valueInfo('y', 'float32', ['n', 4])], nodes, ...more }
-  return fileOf(`${name}.onnx`, bytesOf(graph))
+  const whole = { inputs: [valueInfo('x', 'float32', ['n', 4])], outputs: [valueInfo('y', 'float32', ['n', 4])], nodes, ...more }
+  return fileOf(`${name}.onnx`, bytesOf(whole))
 }
 
 /** Loops as often as its second input says: forever, for 2^62. */
@@ -38,7 +38,7 @@ function endless(): string {
     outputs: [valueInfo('going', 'bool', []), valueInfo('b', 'float32', ['n', 4])],
     nodes: [node('Identity', ['go'], ['going']), node('Sin', ['a'], ['b'])],
   }
-  const loop = node('Loop', ['count', 'true', 'x'], ['y'], { attributes: { body: { graph: model(body).graph } as never } })
+  const loop = node('Loop', ['count', 'true', 'x'], ['y'], { attributes: { body: graph(body) } })
   const count = { ...tensorProto('count', 'int64', [], BigInt64Array.of(2n ** 62n)) }
   return built('endless', [loop], { initializers: [count, tensorProto('true', 'bool', [], [1])] })
 }
@@ -145,6 +145,13 @@ describe('a file that is no usable model', () => {
     await expect(inspectModel(custom)).rejects.toEqual(invalid(/domain "com\.example": custom operators are not supported/))
   })
 
+  test('what the runtime says comes without its source code and without where the file lies', async () => {
+    const file = built('disconnected', [node('Relu', ['x'], ['z'])])
+    await expect(inspectModel(file)).rejects.toEqual(
+      invalid(/^the runtime cannot load it: This is an invalid model\. Graph output \(y\) does not exist in the graph\.$/),
+    )
+  })
+
   test('one that runs forever is killed at the time limit', async () => {
     await expect(inspectModel(endless(), { timeoutMs: 3000 })).rejects.toEqual(
       invalid(/^the model cannot be served: the process that tried it took longer than 3 s and was killed while running it$/),
@@ -158,18 +165,28 @@ describe('a file that is no usable model', () => {
       outputs: [valueInfo('y', 'float32', [1, 1])],
       initializers: [tensorProto('shape', 'int64', [2], [16_384, 32_768])],
     })
-    await expect(inspectModel(file, { memoryBytes: 512 * 2 ** 20 })).rejects.toEqual(invalid(/needed more than 512 MiB of memory and was killed while running it/))
+    await expect(inspectModel(file, { memoryBytes: 512 * 2 ** 20 })).rejects.toEqual(
+      invalid(/needed more than 512 MiB of memory and was killed while running it/),
+    )
   })
 })
 
 describe('mutated models', () => {
   const sources: Uint8Array[] = [
-    readFileSync(digits),
+    new Uint8Array(readFileSync(digits)),
     bytesOf({
       inputs: [valueInfo('x', 'float32', ['n', 4])],
       outputs: [valueInfo('y', 'float32', ['n', 3])],
       nodes: [node('Gemm', ['x', 'w', 'b'], ['h'], { attributes: { transB: 1 } }), node('Softmax', ['h'], ['y'], { attributes: { axis: 1 } })],
-      initializers: [tensorProto('w', 'float32', [3, 4], Array.from({ length: 12 }, (_, i) => i / 6 - 1)), tensorProto('b', 'float32', [3], [0, 1, 2])],
+      initializers: [
+        tensorProto(
+          'w',
+          'float32',
+          [3, 4],
+          Array.from({ length: 12 }, (_, i) => i / 6 - 1),
+        ),
+        tensorProto('b', 'float32', [3], [0, 1, 2]),
+      ],
     }),
     bytesOf({
       inputs: [valueInfo('x', 'float32', ['n', 1, 8, 8])],
@@ -179,7 +196,15 @@ describe('mutated models', () => {
         node('MaxPool', ['c'], ['p'], { attributes: { kernel_shape: [2, 2], strides: [2, 2] } }),
         node('Reshape', ['p', 'shape'], ['y']),
       ],
-      initializers: [tensorProto('w', 'float32', [2, 1, 3, 3], Array.from({ length: 18 }, (_, i) => i / 9 - 1)), tensorProto('shape', 'int64', [2], [-1, 32])],
+      initializers: [
+        tensorProto(
+          'w',
+          'float32',
+          [2, 1, 3, 3],
+          Array.from({ length: 18 }, (_, i) => i / 9 - 1),
+        ),
+        tensorProto('shape', 'int64', [2], [-1, 32]),
+      ],
     }),
   ]
 
@@ -187,7 +212,8 @@ describe('mutated models', () => {
     const random = seededRandom(seed)
     const outcomes = await Promise.all(
       Array.from({ length: 50 }, async (_, index) => {
-        const mutant = mutate(sources[index % sources.length] as Uint8Array, random)
+        const mutate = index % 2 === 0 ? mutateBytes : mutateFields
+        const mutant = mutate(sources[(index >> 1) % sources.length] as Uint8Array, random)
         return outcomeOf(fileOf(`mutant-${seed}-${index}.onnx`, mutant))
       }),
     )
