@@ -70,9 +70,11 @@ export class Scheduler {
     this.wake()
   }
 
-  /** Takes out an entry whose client left; nothing happens when it runs already. */
-  withdraw(queue: ModelQueue, entry: Entry): void {
-    if (queue.remove(entry)) this.#reportDepth(queue)
+  /** Takes an entry out of its queue; false when it is not waiting any more. */
+  withdraw(queue: ModelQueue, entry: Entry): boolean {
+    const waited = queue.remove(entry)
+    if (waited) this.#reportDepth(queue)
+    return waited
   }
 
   /** Predicted milliseconds of queued work due before `deadline`, spread over the lanes. */
@@ -210,7 +212,7 @@ export class Scheduler {
       if (queue.length > 0) {
         const { late, expired } = queue.overdue(now)
         for (const entry of expired) {
-          if (queue.remove(entry))
+          if (this.withdraw(queue, entry))
             entry.reject(new FlyweightError('deadline_passed', `it waited ${Math.round(now - entry.enqueuedAt)} ms without its turn`, { retryAfterS: 1 }))
         }
         for (const entry of late) this.#miss(queue, entry)
@@ -225,8 +227,7 @@ export class Scheduler {
 
   #miss(queue: ModelQueue, entry: Entry): void {
     if (!entry.refuseLate) return queue.demote(entry)
-    this.withdraw(queue, entry)
-    entry.reject(new FlyweightError('deadline_passed', 'the deadline passed in the queue', { retryAfterS: 1 }))
+    if (this.withdraw(queue, entry)) entry.reject(new FlyweightError('deadline_passed', 'the deadline passed in the queue', { retryAfterS: 1 }))
   }
 
   #reportDepth(queue: ModelQueue): void {
