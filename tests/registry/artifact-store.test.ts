@@ -75,7 +75,7 @@ describe('the artifact store', () => {
     const artifact = await store.putFile(onnx)
     rmSync(join(folder, 'm'), { recursive: true })
     expect(artifact.bytes).toBe(externalModel('weights/w.bin').length + 16)
-    expect(readdirSync(dirname(artifact.file), { recursive: true }).sort()).toEqual(['model.onnx', 'weights', join('weights', 'w.bin')])
+    expect(readdirSync(dirname(artifact.file), { recursive: true, encoding: 'utf8' }).sort()).toEqual(['model.onnx', 'weights', join('weights', 'w.bin')])
     const session = await openSession(artifact.file)
     const { y } = await session.run({ x: { dtype: 'float32', dims: [1, 4], data: Float32Array.of(1, 1, 1, 1) } })
     await session.release()

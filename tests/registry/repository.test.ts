@@ -357,7 +357,7 @@ describe('an upload', () => {
         errors: [{ pointer: '/version' }],
       })
     }
-    expect(readdirSync(models, { recursive: true }).sort()).toEqual(['scale', 'scale/1', 'scale/1/model.onnx'])
+    expect(readdirSync(models, { recursive: true, encoding: 'utf8' }).sort()).toEqual(['scale', 'scale/1', 'scale/1/model.onnx'])
     expect(repository.list()).toEqual([{ name: 'scale', version: '1', state: 'READY', reason: '' }])
   })
 
