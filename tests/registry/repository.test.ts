@@ -365,7 +365,7 @@ describe('an upload', () => {
     await start()
     const added = await Promise.all([2, 3].map((factor) => repository.add({ name: 'scale', modelFile: upload(factor) })))
     expect(added.map(({ version }) => version).sort()).toEqual(['1', '2'])
-    expect([await factorOf('scale', '1'), await factorOf('scale', '2')].sort()).toEqual([2, 3])
+    expect([await factorOf('scale', '1'), await factorOf('scale', '2')].sort((a, b) => a - b)).toEqual([2, 3])
   })
 })
 
