@@ -4,6 +4,7 @@ import type { Fidelity, OutputFidelity } from '../measurements.js'
 import { openSession, type Session } from '../runtime/session.js'
 import { fromFloat16Bits } from '../tensor/float16.js'
 import type { Tensor } from '../tensor/tensor.js'
+import { clamp } from './quantize/affine.js'
 import { batchesOf, type Samples } from './samples.js'
 
 export interface EvaluateOptions {
@@ -104,8 +105,9 @@ class Tally {
     const norms = Math.sqrt(this.#expectedSquares * this.#actualSquares)
     return {
       ...(this.#rows === 0 ? {} : { top1: this.#agreeing / this.#rows }),
-      cosine: norms === 0 ? Number(this.#noise === 0) : this.#dot / norms,
-      sqnrDb: this.#noise === 0 ? EXACT_DB : Math.min(EXACT_DB, 10 * Math.log10(this.#expectedSquares / this.#noise)),
+      // Rounding must not take 1 from equal outputs, nor push others past it.
+      cosine: this.#noise === 0 ? 1 : norms === 0 ? 0 : Math.min(1, this.#dot / norms),
+      sqnrDb: this.#noise === 0 ? EXACT_DB : clamp(10 * Math.log10(this.#expectedSquares / this.#noise), -EXACT_DB, EXACT_DB),
       maxError: this.#maxError,
     }
   }

@@ -28,6 +28,7 @@ export function judge({ changedNodes, finite, fidelity, minFidelity, latencies, 
     if (variantBytes >= sourceBytes) return verdict(false, `it promises a smaller file, but has ${variantBytes} bytes where its parent has ${sourceBytes}`)
     return verdict(true, `${percent(variantBytes / sourceBytes)} of its parent's size; a size-only variant, so its latency does not count`)
   }
+  if (latencies.length === 0) return verdict(false, 'its latency was not measured at any batch size')
   const slower = latencies.filter(({ ratio }) => !(ratio <= 1 + NOISE))
   if (slower.length > 0) return verdict(false, `it is slower than its parent: ${slower.map(describe).join(', ')}`)
   return verdict(true, `not slower than its parent at any batch size: ${latencies.map(describe).join(', ')}`)

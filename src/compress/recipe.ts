@@ -16,7 +16,8 @@ export type RecipeRequest = { recipe: Recipe; preset?: undefined } | { preset: P
 
 /**
  * Reads a recipe: a preset's name, a short string such as `int8-static(depthwise=false)+fp16`, or an array
- * of steps `{ pass, …parameters }`. Steps come back complete, defaults filled in.
+ * of steps `{ pass, …parameters }`. In a short string, the characters `%+()=,|` and white space inside a value are
+ * written `%xx` as in a URL. Steps come back complete, defaults filled in.
  * @throws FlyweightError `invalid_recipe` naming the step and parameter, what came and what was expected.
  */
 export function parseRecipe(input: unknown): RecipeRequest {
@@ -51,7 +52,18 @@ function stepName(step: RecipeStep): string {
   const changed = Object.entries(step).filter(([key, value]) => key !== 'pass' && JSON.stringify(value) !== JSON.stringify(defaults[key]))
   return changed.length === 0
     ? step.pass
-    : `${step.pass}(${changed.map(([key, value]) => `${key}=${Array.isArray(value) ? value.join('|') : String(value)}`).join(',')})`
+    : `${step.pass}(${changed.map(([key, value]) => `${key}=${(Array.isArray(value) ? value : [value]).map(escaped).join('|')}`).join(',')})`
+}
+
+/** Characters that short strings are made of, and what a shell or a reader would stumble over. */
+function escaped(value: unknown): string {
+  return String(value)
+    .replace(/[%+()=,|\s]/gu, encodeURIComponent)
+    .replace(/[()]/g, (bracket) => (bracket === '(' ? '%28' : '%29'))
+}
+
+function unescaped(text: string): string {
+  return text.replace(/(?:%[0-9a-f]{2})+/gi, (codes) => Buffer.from(codes.replaceAll('%', ''), 'hex').toString())
 }
 
 /** `pass` or `pass(parameter=value,…)`; lists are separated by `|`. */
@@ -59,22 +71,24 @@ function parseStep(text: string, index: number): Record<string, unknown> {
   const match = /^\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*$/.exec(text)
   if (match === null) throw invalid(`/recipe/${index}`, `got "${text.trim()}", expected pass or pass(parameter=value,…)`)
   const [, pass = '', list = ''] = match
-  const step: Record<string, unknown> = { pass }
+  // Without a prototype, so that no key has a meaning of its own.
+  const step: Record<string, unknown> = Object.assign(Object.create(null), { pass })
   const properties = passNamed(pass)?.parameters.properties ?? {}
   for (const pair of list.split(',').filter((part) => part.trim() !== '')) {
-    const [key = '', value] = pair.split('=', 2).map((part) => part.trim())
-    if (value === undefined) throw invalid(`/recipe/${index}/${key}`, `got "${pair.trim()}", expected parameter=value`)
-    const schema: { type?: string } | undefined = properties[key]
+    const [key = '', value, ...rest] = pair.split('=').map((part) => part.trim())
+    if (value === undefined || rest.length > 0) throw invalid(`/recipe/${index}/${key}`, `got "${pair.trim()}", expected parameter=value`)
+    if (Object.hasOwn(step, key)) throw invalid(`/recipe/${index}/${key}`, `got it twice, expected once`)
+    const schema: { type?: string } | undefined = Object.hasOwn(properties, key) ? properties[key] : undefined
     step[key] = fromText(value, schema?.type)
   }
   return step
 }
 
 function fromText(text: string, type: string | undefined): unknown {
-  if (type === 'array') return text.split('|').filter((part) => part !== '')
+  if (type === 'array') return text === '' ? [] : text.split('|').map(unescaped)
   if (type === 'boolean') return text === 'true' ? true : text === 'false' ? false : text
   if (type === 'number' || type === 'integer') return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text
-  return text
+  return unescaped(text)
 }
 
 function complete(step: unknown, index: number): RecipeStep {
@@ -102,7 +116,7 @@ function parameterError(
   pointer: string,
   error: { instancePath: string; message: string },
 ): FlyweightError {
-  const unknown = Object.keys(parameters).find((key) => !(key in schema.properties))
+  const unknown = Object.keys(parameters).find((key) => !Object.hasOwn(schema.properties, key))
   if (unknown !== undefined)
     return invalid(`${pointer}/${unknown}`, `there is no such parameter; expected ${Object.keys(schema.properties).join(', ') || 'none'}`)
   return invalid(`${pointer}${error.instancePath}`, `got ${describe(Value.Pointer.Get(parameters, error.instancePath))}: ${error.message}`)

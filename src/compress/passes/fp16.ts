@@ -3,30 +3,43 @@
 import { Type } from 'typebox'
 import type { NodeDecision } from '../../measurements.js'
 import { intAttribute, setAttribute, subgraphs } from '../../onnx/attributes.js'
-import { node as makeNode, tensorProto } from '../../onnx/builder.js'
+import { node as makeNode, tensorProto, tensorValues } from '../../onnx/builder.js'
 import { capturedTensors, GraphIndex } from '../../onnx/graph.js'
+import { tensorNames } from '../../onnx/names.js'
 import type { GraphProto, NodeProto, TensorProto } from '../../onnx/proto.js'
 import { removeDeadNodes } from '../../onnx/rewrite.js'
 import { float16From } from '../../tensor/float16.js'
 import { dtypes } from '../../tensor/tensor.js'
 import { prepare } from '../prepare.js'
-import type { Pass } from './pass.js'
+import { foldedNodes, labelOf } from './decisions.js'
+import type { Model, Pass } from './pass.js'
 
 /** They lose their meaning, their range or their kernel in half precision. */
 const BLOCKED = new Set([
   'ArrayFeatureExtractor',
+  'Bernoulli',
+  'BlackmanWindow',
+  'ConcatFromSequence',
   'ConstantOfShape',
+  'ConvInteger',
   'CumSum',
   'DequantizeLinear',
   'DynamicQuantizeLinear',
   'EyeLike',
   'GRU',
+  'HammingWindow',
+  'HannWindow',
   'LSTM',
   'MatMulInteger',
   'Max',
+  'MelWeightMatrix',
   'Min',
   'Multinomial',
   'NonMaxSuppression',
+  'Optional',
+  'OptionalGetElement',
+  'QLinearConv',
+  'QLinearMatMul',
   'QuantizeLinear',
   'RNN',
   'RandomNormal',
@@ -36,6 +49,12 @@ const BLOCKED = new Set([
   'Range',
   'Resize',
   'RoiAlign',
+  'SequenceAt',
+  'SequenceConstruct',
+  'SequenceErase',
+  'SequenceInsert',
+  'SplitToSequence',
+  'TfIdfVectorizer',
   'TopK',
   'Upsample',
 ])
@@ -45,7 +64,7 @@ const LARGEST = 65504
 const LEAST = 2 ** -24
 
 const parameters = Type.Object(
-  { exclude: Type.Array(Type.String(), { default: [], description: 'Names of nodes to leave in float32' }) },
+  { exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes to leave in float32' }) },
   { additionalProperties: false },
 )
 
@@ -56,19 +75,12 @@ export const fp16: Pass = {
   calibrates: false,
   async run(source, step, { workDir }) {
     const model = await prepare(source, workDir)
-    const decisions = halve(model.graph, new Set(step['exclude'] as string[]))
+    const decisions = halve(model, new Set(step['exclude'] as string[]))
     removeDeadNodes(model)
-    const remaining = new Set(decisions.map(({ node }) => node))
-    const folded = source.graph.node.filter(({ name }) => !remaining.has(name))
     const done = decisions.filter(({ action }) => action === 'done').length
     return {
       model,
-      decisions: [
-        ...folded.map(
-          ({ name, opType }): NodeDecision => ({ node: name, opType, pass: 'fp16', action: 'skipped', reason: 'folded into other nodes before conversion' }),
-        ),
-        ...decisions,
-      ],
+      decisions: [...foldedNodes(source, decisions, 'fp16'), ...decisions],
       summary: `${done} of ${decisions.length} nodes in half precision`,
     }
   },
@@ -78,8 +90,17 @@ export const fp16: Pass = {
  * Converts a prepared graph in place. A tensor keeps its name for its float32 form and gets `::half` for the
  * other; Casts are made where a form is wanted that nobody writes. Subgraphs read the float32 forms.
  */
-function halve(graph: GraphProto, exclude: ReadonlySet<string>): NodeDecision[] {
+function halve(model: Model, exclude: ReadonlySet<string>): NodeDecision[] {
+  const { graph } = model
   const index = new GraphIndex(graph)
+  const integer = integerArithmetic(graph, index)
+  const unique = tensorNames(model)
+  const halves = new Map<string, string>()
+  const halfOf = (tensor: string): string => {
+    const name = halves.get(tensor) ?? unique(`${tensor}::half`)
+    halves.set(tensor, name)
+    return name
+  }
   const floats = floatTensors(graph)
   const written = new Map<string, 'float' | 'half'>()
   const available = new Set<string>()
@@ -91,14 +112,14 @@ function halve(graph: GraphProto, exclude: ReadonlySet<string>): NodeDecision[] 
     const constant = index.initializer(tensor)
     if ((written.get(tensor) ?? 'float') === form || available.has(name)) return name
     available.add(name)
-    if (constant !== undefined) graph.initializer.push(halfConstant(constant, index))
+    if (constant !== undefined) graph.initializer.push(halfConstant(constant, name))
     else nodes.push(form === 'half' ? cast(tensor, name, HALF) : cast(halfOf(tensor), name, FLOAT))
     return name
   }
   for (const node of graph.node) {
-    const refusal = refusalOf(node, floats, exclude)
+    const refusal = integer.has(node) ? 'it is part of int8 arithmetic, which has float32 scales' : refusalOf(node, floats, exclude)
     decisions.push({
-      node: node.name,
+      node: labelOf(node),
       opType: node.opType,
       pass: 'fp16',
       action: refusal === undefined ? 'done' : 'skipped',
@@ -121,7 +142,7 @@ function halve(graph: GraphProto, exclude: ReadonlySet<string>): NodeDecision[] 
 }
 
 function refusalOf(node: NodeProto, floats: ReadonlySet<string>, exclude: ReadonlySet<string>): string | undefined {
-  if (exclude.has(node.name)) return 'excluded by the recipe'
+  if (exclude.has(labelOf(node))) return 'excluded by the recipe'
   if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} stay float32`
   if (BLOCKED.has(node.opType)) return `${node.opType} stays float32: half precision would change its meaning, or it has no such kernel`
   if (subgraphs(node).length > 0) return 'its subgraphs stay float32'
@@ -137,9 +158,27 @@ function floatTensors(graph: GraphProto): Set<string> {
   return new Set([...typed.map(({ name }) => name), ...graph.initializer.filter(({ dataType }) => dataType === FLOAT).map(({ name }) => name)])
 }
 
-function halfConstant(proto: TensorProto, index: GraphIndex): TensorProto {
-  const { data, dims } = index.constant(proto.name)!
-  return tensorProto(halfOf(proto.name), 'float16', dims, float16From((data as Float32Array).map(representable)))
+/**
+ * Nodes of quantized arithmetic, whose scales are float32: what reads codes or writes them, and the
+ * Cast and Mul that turn integer sums into numbers. Half precision would break the int8 kernels, and sums overflow it.
+ */
+function integerArithmetic(graph: GraphProto, index: GraphIndex): Set<NodeProto> {
+  const found = new Set<NodeProto>()
+  for (const node of graph.node) {
+    const producers = node.input.map((tensor) => index.producer(tensor))
+    const reads = producers.some(
+      (producer) => producer !== undefined && /^(DequantizeLinear|DynamicQuantizeLinear|MatMulInteger|ConvInteger)$/.test(producer.opType),
+    )
+    const rescales = node.opType === 'Mul' && producers.some((producer) => producer?.opType === 'Cast' && found.has(producer))
+    const writes = node.output.some((tensor) => index.consumers(tensor).some(({ opType }) => opType === 'QuantizeLinear'))
+    if (reads || rescales || writes) found.add(node)
+  }
+  return found
+}
+
+function halfConstant(proto: TensorProto, name: string): TensorProto {
+  const { data, dims } = tensorValues(proto)
+  return tensorProto(name, 'float16', dims, float16From((data as Float32Array).map(representable)))
 }
 
 /** Finite values stay finite, and not zero: what overflows becomes the largest half, what vanishes the least. */
@@ -150,8 +189,4 @@ function representable(value: number): number {
 
 function cast(from: string, to: string, type: number): NodeProto {
   return makeNode('Cast', [from], [to], { attributes: { to: type }, name: `cast:${to}` })
-}
-
-function halfOf(tensor: string): string {
-  return `${tensor}::half`
 }

@@ -5,15 +5,17 @@ import type { NodeDecision } from '../../measurements.js'
 import { floatAttribute, intAttribute } from '../../onnx/attributes.js'
 import { node as makeNode, tensorProto } from '../../onnx/builder.js'
 import { GraphIndex } from '../../onnx/graph.js'
-import type { GraphProto, NodeProto, TensorProto } from '../../onnx/proto.js'
+import { tensorNames } from '../../onnx/names.js'
+import type { NodeProto, TensorProto } from '../../onnx/proto.js'
 import { removeDeadNodes } from '../../onnx/rewrite.js'
 import { upgradeOpset } from '../../onnx/upgrade/opset.js'
 import { quantizeChannels } from '../quantize/affine.js'
-import type { Pass } from './pass.js'
+import { foldedNodes, labelOf } from './decisions.js'
+import type { Model, Pass } from './pass.js'
 
 const parameters = Type.Object(
   {
-    exclude: Type.Array(Type.String(), { default: [], description: 'Names of nodes to leave in float' }),
+    exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes to leave in float' }),
     minWeights: Type.Integer({
       default: 1024,
       minimum: 0,
@@ -31,10 +33,14 @@ export const int8Dynamic: Pass = {
   run(source, step) {
     const model = upgradeOpset(source)
     const options = { exclude: new Set(step['exclude'] as string[]), minWeights: Number(step['minWeights']) }
-    const decisions = quantizeProducts(model.graph, options)
+    const decisions = quantizeProducts(model, options)
     removeDeadNodes(model)
     const done = decisions.filter(({ action }) => action === 'done').length
-    return Promise.resolve({ model, decisions, summary: `${done} of ${decisions.length} nodes multiply in int8` })
+    return Promise.resolve({
+      model,
+      decisions: [...foldedNodes(source, decisions, 'int8-dynamic'), ...decisions],
+      summary: `${done} of ${decisions.length} nodes multiply in int8`,
+    })
   },
 }
 
@@ -44,7 +50,9 @@ interface Options {
 }
 
 /** Replaces products in place; one decision a node. */
-function quantizeProducts(graph: GraphProto, options: Options): NodeDecision[] {
+function quantizeProducts(model: Model, options: Options): NodeDecision[] {
+  const { graph } = model
+  const unique = tensorNames(model)
   const index = new GraphIndex(graph)
   const activations = new Map<string, { codes: string; scale: string; zeroPoint: string }>()
   const weights = new Map<string, { codes: string; scales: string }>()
@@ -53,7 +61,7 @@ function quantizeProducts(graph: GraphProto, options: Options): NodeDecision[] {
   for (const node of graph.node) {
     const refusal = refusalOf(node, index, options)
     decisions.push({
-      node: node.name,
+      node: labelOf(node),
       opType: node.opType,
       pass: 'int8-dynamic',
       action: refusal === undefined ? 'done' : 'skipped',
@@ -67,7 +75,7 @@ function quantizeProducts(graph: GraphProto, options: Options): NodeDecision[] {
     const [output = ''] = node.output
     let activation = activations.get(input)
     if (activation === undefined) {
-      activation = { codes: `${input}::q`, scale: `${input}::scale`, zeroPoint: `${input}::zero` }
+      activation = { codes: unique(`${input}::q`), scale: unique(`${input}::scale`), zeroPoint: unique(`${input}::zero`) }
       activations.set(input, activation)
       nodes.push(makeNode('DynamicQuantizeLinear', [input], [activation.codes, activation.scale, activation.zeroPoint]))
     }
@@ -76,16 +84,17 @@ function quantizeProducts(graph: GraphProto, options: Options): NodeDecision[] {
     const weightKey = `${weight}::${transposed ? 't' : 'n'}${alpha === 1 ? '' : `*${alpha}`}`
     let quantized = weights.get(weightKey)
     if (quantized === undefined) {
-      quantized = { codes: `${weightKey}.q`, scales: `${weightKey}.scale` }
+      quantized = { codes: unique(`${weight}::weight.q`), scales: unique(`${weight}::weight.scale`) }
       weights.set(weightKey, quantized)
       graph.initializer.push(...quantizedWeights(quantized, index.constant(weight)!, { transposed, alpha }))
     }
-    const product = bias === '' ? output : `${output}::product`
+    const product = bias === '' ? output : unique(`${output}::product`)
+    const [sum, float, scale] = [unique(`${output}::int`), unique(`${output}::float`), unique(`${output}::scale`)]
     nodes.push(
-      makeNode('MatMulInteger', [activation.codes, quantized.codes, activation.zeroPoint], [`${output}::int`]),
-      makeNode('Cast', [`${output}::int`], [`${output}::float`], { attributes: { to: 1 } }),
-      makeNode('Mul', [activation.scale, quantized.scales], [`${output}::scale`]),
-      makeNode('Mul', [`${output}::float`, `${output}::scale`], [product]),
+      makeNode('MatMulInteger', [activation.codes, quantized.codes, activation.zeroPoint], [sum]),
+      makeNode('Cast', [sum], [float], { attributes: { to: 1 } }),
+      makeNode('Mul', [activation.scale, quantized.scales], [scale]),
+      makeNode('Mul', [float, scale], [product]),
     )
     if (bias !== '') nodes.push(makeNode('Add', [product, bias], [output]))
   }
@@ -96,7 +105,7 @@ function quantizeProducts(graph: GraphProto, options: Options): NodeDecision[] {
 function refusalOf(node: NodeProto, index: GraphIndex, { exclude, minWeights }: Options): string | undefined {
   if (node.opType !== 'MatMul' && node.opType !== 'Gemm') return `${node.opType} has no dynamic int8 kernel that pays`
   if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} have no int8 kernel here`
-  if (exclude.has(node.name)) return 'excluded by the recipe'
+  if (exclude.has(labelOf(node))) return 'excluded by the recipe'
   const weight = index.constantProto(node.input[1] ?? '')
   if (weight === undefined) return 'its right operand is not constant'
   if (weight.dataType !== 1) return 'its weights are not float32'
