@@ -41,6 +41,9 @@ export class Gateway {
   readonly #stats = new StatsBook()
   readonly #assessor: Assessor
   #draining = false
+  /** Requests accepted and not answered, waiting for a build or in a queue. */
+  #accepted = 0
+  readonly #drain = new AbortController()
   #opened = false
 
   constructor(options: GatewayOptions) {
@@ -54,6 +57,7 @@ export class Gateway {
    */
   async infer(request: InferRequest): Promise<InferResult> {
     let judged: Assessment | undefined
+    this.#accepted += 1
     try {
       if (this.#draining) throw new FlyweightError('draining', 'the gateway is shutting down', { retryAfterS: 5 })
       const { model, version, inputs, sla, variant, arrivedAt } = request
@@ -62,6 +66,8 @@ export class Gateway {
       return this.#answered(request, judged, answer)
     } catch (cause) {
       throw this.#failed(request, judged, cause)
+    } finally {
+      this.#accepted -= 1
     }
   }
 
@@ -110,11 +116,12 @@ export class Gateway {
     this.#opened = false
   }
 
-  /** Refuses new requests and waits for those accepted, at most `timeoutMs`. */
+  /** Refuses new requests and waits for those accepted, at most `timeoutMs`; who waits for a build is answered without it. */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true
+    this.#drain.abort()
     const giveUpAt = performance.now() + timeoutMs
-    while (this.#options.scheduler.queuedRequests > 0 && performance.now() < giveUpAt) await new Promise((resolve) => setTimeout(resolve, 20))
+    while (this.#accepted > 0 && performance.now() < giveUpAt) await new Promise((resolve) => setTimeout(resolve, 20))
   }
 
   async #obtain(request: InferRequest, judged: Assessment): Promise<Answered> {
@@ -185,14 +192,15 @@ export class Gateway {
     let leave = () => {}
     const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, this.#options.waitTimeoutMs)))
     const left = new Promise<void>((resolve) => (leave = () => resolve()))
-    signal.addEventListener('abort', leave)
-    await Promise.race([done, timeout, left])
+    const signals = [signal, this.#drain.signal]
+    for (const each of signals) each.addEventListener('abort', leave)
+    if (!signals.some(({ aborted }) => aborted)) await Promise.race([done, timeout, left])
     clearTimeout(timer)
-    signal.removeEventListener('abort', leave)
+    for (const each of signals) each.removeEventListener('abort', leave)
   }
 
   #startBuild(model: ModelVersion): { recipe: string; done: Promise<void> } | undefined {
-    const recipe = this.#options.builds.next(model)
+    const recipe = this.#options.scheduler.isCrowded ? undefined : this.#options.builds.next(model)
     return recipe === undefined ? undefined : { recipe, done: this.#options.builds.start(model, recipe) }
   }
 

@@ -7,7 +7,7 @@ import type { LanePool } from './lane-pool.js'
 import type { Bucket, LatencyBook } from './latency-book.js'
 import { ModelQueue, type Entry } from './model-queue.js'
 import type { ServingObserver } from './observer.js'
-import { dispatch, type Candidate } from './router.js'
+import { dispatch, refusal, type Candidate } from './router.js'
 import { loadMsOf, residentBytesOf } from './variant-cost.js'
 import type { VariantCache } from './variant-cache.js'
 
@@ -28,6 +28,8 @@ export interface SchedulerOptions {
   variants(model: ModelVersion): readonly Variant[]
 }
 
+/** Idle queues are kept for what they have learned, but not without end: clients choose the shapes. */
+const KEPT_QUEUES = 64
 /** How often expired entries are looked for while anything waits. */
 const SWEEP_MS = 20
 
@@ -36,6 +38,7 @@ export class Scheduler {
   readonly #queues = new Map<string, ModelQueue>()
   readonly #preloads = new Map<string, Variant>()
   #pumping = false
+  #closed = false
   #timer: NodeJS.Timeout | undefined
   #sweep: NodeJS.Timeout | undefined
 
@@ -44,14 +47,15 @@ export class Scheduler {
   }
 
   queue(model: ModelVersion, bucket: Bucket): ModelQueue {
-    const key = `${model.name}:${model.version}:${model.digest}|${bucket.key}`
+    const key = keyOf(model, bucket)
     let queue = this.#queues.get(key)
     if (queue === undefined) this.#queues.set(key, (queue = new ModelQueue(model, bucket)))
     return queue
   }
 
-  get queuedRequests(): number {
-    return [...this.#queues.values()].reduce((sum, queue) => sum + queue.length + queue.inFlight, 0)
+  /** More than half of what a queue may hold is waiting: no time to start builds. */
+  get isCrowded(): boolean {
+    return [...this.#queues.values()].some((queue) => queue.rows > this.#options.limits.maxQueuedRows / 2)
   }
 
   /** @throws FlyweightError `overloaded` when the queue is full; nothing is queued then. */
@@ -64,10 +68,11 @@ export class Scheduler {
         retryAfterS: Math.max(1, Math.ceil(drainMs / 1000)),
       })
     }
+    // A request may come long after it asked for its queue, which was forgotten meanwhile.
+    this.#queues.set(keyOf(queue.model, queue.bucket), queue)
     queue.add(entry, performance.now())
     this.#reportDepth(queue)
-    this.#sweep ??= setInterval(() => this.#sweepOverdue(), SWEEP_MS)
-    this.wake()
+    this.#watchOver(queue)
   }
 
   /** Takes an entry out of its queue; false when it is not waiting any more. */
@@ -75,6 +80,13 @@ export class Scheduler {
     const waited = queue.remove(entry)
     if (waited) this.#reportDepth(queue)
     return waited
+  }
+
+  /** Sees to it that what waits in a queue, newly come or put back, is looked at. */
+  #watchOver(queue: ModelQueue): void {
+    if (queue.length === 0 || this.#closed) return
+    this.#sweep ??= setInterval(() => this.#sweepOverdue(), SWEEP_MS)
+    this.wake()
   }
 
   /** Predicted milliseconds of queued work due before `deadline`, spread over the lanes. */
@@ -105,6 +117,7 @@ export class Scheduler {
   }
 
   close(): void {
+    this.#closed = true
     clearTimeout(this.#timer)
     clearInterval(this.#sweep)
     const error = new FlyweightError('draining', 'the gateway stopped before this request had its turn')
@@ -152,7 +165,10 @@ export class Scheduler {
           this.#reportDepth(queue)
           lanes.take(lane, now + decision.candidate.loadMs + (decision.candidate.predict(decision.rows)?.p50Ms ?? 0))
           const variant = this.#variant(queue.model, decision.candidate.id)
-          void executor.execute({ queue, lane, members, rows: decision.rows, variant, reason: decision.reason }).finally(() => lanes.give(lane))
+          void executor.execute({ queue, lane, members, rows: decision.rows, variant, reason: decision.reason }).finally(() => {
+            lanes.give(lane)
+            this.#watchOver(queue)
+          })
           return Infinity
         }
         case 'late':
@@ -161,7 +177,10 @@ export class Scheduler {
         case 'wait':
           return decision.untilMs
         case 'nothing':
-          return Infinity
+          if (!this.#isHopeless(queue, head)) return Infinity
+          this.withdraw(queue, head)
+          head.reject(new FlyweightError('sla_unmet', 'the variants that this request permits went away while it waited'))
+          continue
       }
     }
   }
@@ -216,7 +235,7 @@ export class Scheduler {
             entry.reject(new FlyweightError('deadline_passed', `it waited ${Math.round(now - entry.enqueuedAt)} ms without its turn`, { retryAfterS: 1 }))
         }
         for (const entry of late) this.#miss(queue, entry)
-      } else if (queue.inFlight === 0 && queue.expectedRequests(now) < 0) this.#queues.delete(key)
+      } else if (queue.inFlight === 0 && this.#queues.size > KEPT_QUEUES && queue.expectedRequests(now) <= 0) this.#queues.delete(key)
     }
     if ([...this.#queues.values()].every((queue) => queue.length === 0)) {
       clearInterval(this.#sweep)
@@ -234,6 +253,11 @@ export class Scheduler {
     this.#options.observer.queueDepth(queue.model.name, this.#sum(queue.model.name, 'rows'))
   }
 
+  /** No lane could serve it, whatever it holds: it must not hold up those behind it. */
+  #isHopeless(queue: ModelQueue, entry: Entry): boolean {
+    return this.candidates(queue).every((candidate) => refusal(candidate, entry) !== undefined)
+  }
+
   #variant(model: ModelVersion, id: string): Variant {
     return this.#options.variants(model).find((variant) => variant.id === id) as Variant
   }
@@ -243,6 +267,10 @@ export class Scheduler {
     for (const queue of this.#queues.values()) if (model === undefined || queue.model.name === model) sum += queue[what]
     return sum
   }
+}
+
+function keyOf(model: ModelVersion, bucket: Bucket): string {
+  return `${model.name}:${model.version}:${model.digest}|${bucket.key}`
 }
 
 function byUrgency(a: ModelQueue, b: ModelQueue): number {

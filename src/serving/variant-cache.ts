@@ -92,7 +92,14 @@ export class VariantCache {
     const key = keyOf(placement.variant, placement.lane)
     for (;;) {
       const entry = this.#entries.get(key)
-      if (entry?.state === 'resident') return this.#lease(entry, 0)
+      if (entry?.state === 'resident') {
+        if (entry.placement.file === placement.file) return this.#lease(entry, 0)
+        // The variant has another file now, and what is loaded is the one before it.
+        if (entry.leases === 0) {
+          await this.#unload(entry, 'unloaded')
+          continue
+        }
+      }
       // Room is looked for and taken in one step, without an await between: two loads never share it.
       const victims = entry === undefined ? this.#victims(placement.bytes) : undefined
       if (victims?.length === 0) return this.#load(key, placement)
