@@ -6,6 +6,7 @@ import { totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Config } from './config.js'
+import { FlyweightError } from './errors.js'
 import { buildServer } from './http/server.js'
 import { Builds } from './jobs/builds.js'
 import type { CompressResult } from './jobs/compress-job.js'
@@ -99,7 +100,11 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   })
   repository.on('gone', (model) => void cache.evict((placement) => placement.variant.startsWith(`${model.name}:${model.version}:`), 'unloaded'))
   catalog.onChange(({ id, variant }) => {
-    if (variant === undefined) return book.forget(id)
+    if (variant === undefined) {
+      book.forget(id)
+      void cache.evict((placement) => placement.variant === id, 'unloaded')
+      return
+    }
     const model = repository.versions(variant.model).find((served) => served.version === variant.version)
     if (model !== undefined) seed(variant, model)
     cache.setPinned(id, variant.pinned)
@@ -214,16 +219,16 @@ function createServing({ config, catalog, metrics, builds, resolve: resolveModel
   return { gateway, scheduler, lanes, cache, book }
 }
 
-/** What a finished job changes: the catalog gets its variant or its profile. */
+/**
+ * What a finished job changes: the catalog gets its variant or its profile.
+ * @throws FlyweightError `conflict` when the model is no longer the one the job worked on
+ */
 function applyResult(catalog: Catalog, job: Job, result: unknown): void {
-  if (job.kind === 'compress') {
-    const { variant } = result as CompressResult
-    catalog.saveVariant({ ...variant, pinned: false, createdAt: new Date().toISOString() })
-    return
-  }
-  const { model, version } = job.payload as { model: string; version: string }
+  const { model, version, sourceFile, file = sourceFile } = job.payload as { model: string; version: string; file?: string; sourceFile?: string }
   const source = catalog.variants(model, version).find((variant) => variant.source)
-  if (source !== undefined) catalog.saveProfile(source.id, (result as ProfileResult).profile)
+  if (source === undefined || source.file !== file) throw new FlyweightError('conflict', `model ${model} version ${version} was replaced or removed meanwhile`)
+  if (job.kind === 'compress') catalog.saveVariant({ ...(result as CompressResult).variant, pinned: false, createdAt: new Date().toISOString() })
+  else catalog.saveProfile(source.id, (result as ProfileResult).profile)
 }
 
 function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {

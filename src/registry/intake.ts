@@ -49,7 +49,8 @@ export function enterSource(model: ModelVersion, { store, catalog }: Omit<Intake
     else if (variant.file !== file) catalog.saveVariant({ ...variant, file })
   }
   if (source?.digest === model.digest && source.file === model.file) return
-  if (source && source.name !== sourceName(model.signature)) catalog.deleteVariant(source.id)
+  // Deleted, not only replaced: what others have learned of the file before must not count for this one.
+  if (source && (source.digest !== model.digest || source.name !== sourceName(model.signature))) catalog.deleteVariant(source.id)
   catalog.saveVariant(sourceVariant(model, source))
 }
 
