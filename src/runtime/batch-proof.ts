@@ -54,8 +54,9 @@ export async function findRow(session: Session): Promise<Record<string, Tensor>>
 /** Two single rows that the model accepts, and what it answers to each. */
 async function firstRun(session: Session, samples: Readonly<Record<string, Tensor>> | undefined): Promise<Found> {
   let failure: string | undefined
-  for (const rows of candidates(session.inputs, samples)) {
+  for (const makeRows of candidates(session.inputs, samples)) {
     try {
+      const rows = makeRows()
       const outputs: Record<string, Tensor>[] = []
       for (const row of rows) outputs.push(await session.run(row))
       return { rows, outputs }
@@ -66,11 +67,11 @@ async function firstRun(session: Session, samples: Readonly<Record<string, Tenso
   return { failure: failure ?? 'no inputs to run it with' }
 }
 
-function* candidates(inputs: readonly TensorSpec[], samples: Readonly<Record<string, Tensor>> | undefined): Generator<Record<string, Tensor>[]> {
-  if (samples !== undefined) yield twoRows(inputs, samples)
+function* candidates(inputs: readonly TensorSpec[], samples: Readonly<Record<string, Tensor>> | undefined): Generator<() => Record<string, Tensor>[]> {
+  if (samples !== undefined) yield () => twoRows(inputs, samples)
   const freeBeyondBatch = inputs.some(({ dims }) => dims.some((dim, axis) => axis > 0 && (typeof dim === 'string' || dim < 0)))
   for (const freeDim of freeBeyondBatch ? SIZES : SIZES.slice(0, 1)) {
-    yield [1, 2].map((seed) => syntheticFeeds(inputs, { batch: 1, seed, freeDim }))
+    yield () => [1, 2].map((seed) => syntheticFeeds(inputs, { batch: 1, seed, freeDim }))
   }
 }
 

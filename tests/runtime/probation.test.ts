@@ -120,6 +120,13 @@ describe('a model that works', () => {
   })
 })
 
+test('one with an input too large for any array is loaded, not run, and says so', async () => {
+  const sides = { inputs: [valueInfo('x', 'float32', [2 ** 20, 2 ** 20])], outputs: [valueInfo('y', 'float32', [2 ** 20, 2 ** 20])] }
+  const { signature, notes } = await inspectModel(built('vast', [node('Relu', ['x'], ['y'])], sides))
+  expect(signature).toMatchObject({ batchable: false, inputs: [{ dims: [2 ** 20, 2 ** 20] }] })
+  expect(notes).toEqual([expect.stringMatching(/^it was loaded but not run/)])
+})
+
 describe('a file that is no usable model', () => {
   const sound = readFileSync(digits)
   const invalid = (detail: RegExp) => expect.objectContaining({ name: 'FlyweightError', code: 'invalid_model', message: expect.stringMatching(detail) })
