@@ -6,6 +6,8 @@ import type { NodeDecision } from '../../measurements.js'
 import { attribute, floatAttribute, intAttribute } from '../../onnx/attributes.js'
 import { GraphIndex } from '../../onnx/graph.js'
 import type { GraphProto, NodeProto } from '../../onnx/proto.js'
+import { dtypes } from '../../tensor/tensor.js'
+import { tensorElements } from '../elements.js'
 import { scalarAffine, type ScalarAffine } from './scalar-nodes.js'
 
 /** They do the arithmetic: int8 pays for the conversions around them. */
@@ -56,9 +58,33 @@ export interface Plan {
   decisions: NodeDecision[]
 }
 
-/** Decides node by node, in graph order, so that chains of int8 grow from the convolutions and products outward. */
+/**
+ * Decides node by node, in graph order, so that chains of int8 grow from the convolutions and products outward;
+ * then cuts chains back to where the last reader computes in int8, because what follows gains nothing from it.
+ */
 export function planStatic(graph: GraphProto, options: PlanOptions): Plan {
   const index = new GraphIndex(graph)
+  const useless = new Set<NodeProto>()
+  for (;;) {
+    const plan = grow(graph, index, { ...options, useless })
+    const readInInt8 = new Set([...plan.quantized].flatMap((node) => dataInputs(node, index)).flatMap((tensor) => aliases(tensor, plan, index)))
+    const ends = [...plan.quantized].filter(
+      (node) => !COMPUTE.has(node.opType) && !readInInt8.has(node.output[0] ?? '') && index.consumers(node.output[0] ?? '').length > 0,
+    )
+    if (ends.length === 0) return plan
+    for (const node of ends) useless.add(node)
+  }
+}
+
+/** The tensors whose codes a reader of `tensor` reads: itself, and what it is another reading or clamping of. */
+function aliases(tensor: string, plan: Plan, index: GraphIndex): string[] {
+  const { input } = rootedAt(tensor, plan.rescaled)
+  const producer = index.producer(input)
+  const clamped = producer && plan.absorbed.get(producer)
+  return clamped === undefined ? [input] : [input, clamped]
+}
+
+function grow(graph: GraphProto, index: GraphIndex, options: PlanOptions & { useless: ReadonlySet<NodeProto> }): Plan {
   const quantized = new Set<NodeProto>()
   const parametersOf = new Map<string, string>()
   const produced = new Set<string>()
@@ -126,14 +152,20 @@ export function dataInputs(node: NodeProto, index: GraphIndex): string[] {
   }
 }
 
-function refusalOf(node: NodeProto, index: GraphIndex, options: PlanOptions & { isQuantized(tensor: string): boolean }): string | undefined {
+function refusalOf(
+  node: NodeProto,
+  index: GraphIndex,
+  options: PlanOptions & { useless: ReadonlySet<NodeProto>; isQuantized(tensor: string): boolean },
+): string | undefined {
   const { opType } = node
   const compute = COMPUTE.has(opType)
   if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} have no int8 kernel here`
   if (!compute && !CARRY.has(opType)) return `${opType} has no int8 kernel that pays`
   if (options.exclude.has(node.name)) return 'excluded by the recipe'
+  if (options.useless.has(node)) return 'nothing that reads its output computes in int8'
   const [output = ''] = node.output
   if (opType !== 'MatMul' && index.isOutput(output)) return 'it writes an output of the model, which stays float'
+  if (isCaptured(output, index)) return 'a subgraph reads its output, which stays float'
   if (!compute) {
     const inputs = dataInputs(node, index)
     const isConstant = (tensor: string) => index.constantProto(tensor) !== undefined
@@ -147,12 +179,16 @@ function refusalOf(node: NodeProto, index: GraphIndex, options: PlanOptions & { 
     return undefined
   }
   const weight = index.constantProto(node.input[1] ?? '')
-  if (opType === 'MatMul')
-    return weight === undefined || index.constantProto(node.input[0] ?? '') !== undefined ? 'it has no constant right operand' : undefined
-  if (weight === undefined) return 'its weights are not constant'
-  const bias = node.input[2] ?? ''
-  if (bias !== '' && index.constantProto(bias) === undefined) return 'its bias is not constant'
+  if (weight === undefined) return opType === 'MatMul' ? 'it has no constant right operand' : 'its weights are not constant'
+  if (index.constantProto(node.input[0] ?? '') !== undefined) return 'it computes with constants only'
+  if (weight.dataType !== dtypes.float32.onnx) return 'its weights are not float32'
+  if (opType !== 'Conv' && weight.dims.length !== 2) return `its weights have rank ${weight.dims.length}, not 2`
+  if (opType === 'MatMul') return undefined
   if (opType === 'Gemm' && intAttribute(node, 'transA', 0) !== 0) return 'a transposed left operand has no int8 kernel'
+  if (opType === 'Gemm' && (floatAttribute(node, 'alpha', 1) !== 1 || floatAttribute(node, 'beta', 1) !== 1)) return 'it scales its product or bias'
+  const bias = node.input[2] ?? ''
+  const channels = Number(weight.dims[opType === 'Conv' || intAttribute(node, 'transB', 0) !== 0 ? 0 : 1])
+  if (bias !== '' && tensorElements(index.constantProto(bias)?.dims) !== channels) return 'its bias is not a constant with one value a channel'
   if (opType === 'Conv' && !options.depthwise && isDepthwise(node, weight.dims)) return 'depthwise convolutions are faster in float here'
   return undefined
 }
@@ -165,7 +201,7 @@ interface Rescaling extends Pick<Plan, 'produced' | 'rescaled' | 'parametersOf'>
 function rescalingOf(node: NodeProto, index: GraphIndex, { produced, rescaled, parametersOf, computedShifts }: Rescaling): ScalarAffine | undefined {
   const affine = scalarAffine(node, index)
   const [output = ''] = node.output
-  if (affine === undefined || index.isOutput(output) || !produced.has(affine.input) || affine.scale <= 0) return undefined
+  if (affine === undefined || index.isOutput(output) || isCaptured(output, index) || !produced.has(affine.input) || affine.scale <= 0) return undefined
   if (affine.shift === 0) return affine
   if (computedShifts.has(output)) return undefined
   const root = rootedAt(affine.input, rescaled).input
@@ -187,6 +223,11 @@ export function hasFixedParameters(tensor: string, index: GraphIndex): boolean {
   return index.producer(tensor)?.opType === 'HardSigmoid'
 }
 
+/** True where a subgraph (of If, Loop, Scan) reads the tensor by its name. */
+function isCaptured(tensor: string, index: GraphIndex): boolean {
+  return index.consumers(tensor).some(({ input }) => !input.includes(tensor))
+}
+
 function isDepthwise(node: NodeProto, dims: readonly bigint[]): boolean {
   return intAttribute(node, 'group', 1) > 1 && Number(dims[1]) === 1
 }
@@ -197,7 +238,8 @@ function clampedProducer(node: NodeProto, index: GraphIndex, quantized: Readonly
   const [input = ''] = node.input
   const producer = index.producer(input)
   if (producer === undefined || !quantized.has(producer) || MOVES.has(producer.opType) || producer.opType === 'MatMul') return undefined
-  if (index.consumers(input).length !== 1 || index.isOutput(input) || index.isOutput(node.output[0] ?? '')) return undefined
+  const [output = ''] = node.output
+  if (index.consumers(input).length !== 1 || index.isOutput(input) || index.isOutput(output) || isCaptured(output, index)) return undefined
   if (node.opType === 'Relu') return input
   const low = index.constant(node.input[1] ?? '')
   return low !== undefined && Number(low.data[0]) === 0 ? input : undefined

@@ -1,10 +1,20 @@
 // Writes a plan into a graph as QuantizeLinear/DequantizeLinear pairs and int8 weights. The runtime fuses
 // the pairs into int8 kernels; any other runtime computes the same numbers in float.
+import { createHash } from 'node:crypto'
 import { floatAttribute, intAttribute } from '../../onnx/attributes.js'
 import { node as makeNode, tensorProto } from '../../onnx/builder.js'
 import { GraphIndex } from '../../onnx/graph.js'
 import type { GraphProto, NodeProto, TensorProto } from '../../onnx/proto.js'
-import { quantizeChannels, rescaledParams, roundHalfEven, uint8Params, uint8ParamsWithZero, type AffineParams, type Range } from './affine.js'
+import {
+  quantizeChannels,
+  rescaledParams,
+  roundHalfEven,
+  uint8Params,
+  uint8ParamsWithZero,
+  type AffineParams,
+  type ChannelWeights,
+  type Range,
+} from './affine.js'
 import { dataInputs, hasFixedParameters, rootedAt, type Plan } from './plan.js'
 
 export interface QdqOptions {
@@ -50,6 +60,7 @@ class Writer {
   /** Tensor → name of its dequantized form. */
   readonly #dequantized = new Map<string, string>()
   readonly #quantized = new Set<string>()
+  readonly #weights = new Map<string, string>()
   /** Outputs of HardSigmoid: the parameters their codes are written with. */
   readonly #saturated = new Map<string, { scale: string; zeroPoint: string }>()
   readonly #parameters = new Map<string, { params: AffineParams; scale: string; zeroPoint: string }>()
@@ -119,11 +130,10 @@ class Writer {
       limit,
       ...(biasValues === undefined ? {} : { leastScales: leastScales(biasValues, inputScale) }),
     })
-    const name = `${node.output[0]}::weight`
-    this.initializers.push(tensorProto(`${name}.q`, 'int8', source.dims, codes), tensorProto(`${name}.scale`, 'float32', [scales.length], scales))
-    this.initializers.push(tensorProto(`${name}.zero`, 'int8', [scales.length], new Int8Array(scales.length)))
-    nodes.push(makeNode('DequantizeLinear', [`${name}.q`, `${name}.scale`, `${name}.zero`], [`${name}.dq`], { attributes: { axis } }))
-    node.input[1] = `${name}.dq`
+    const name = this.#storedWeights({ weight, axis, dims: source.dims, codes, scales })
+    const dequantized = `${node.output[0]}::weight.dq`
+    nodes.push(makeNode('DequantizeLinear', [`${name}.q`, `${name}.scale`, `${name}.zero`], [dequantized], { attributes: { axis } }))
+    node.input[1] = dequantized
     if (biasValues !== undefined)
       this.#quantizeBias(
         node,
@@ -131,6 +141,18 @@ class Writer {
         Float32Array.from(scales, (scale) => Math.fround(scale * inputScale)),
         nodes,
       )
+  }
+
+  /** Base name of the stored weights; nodes that share weights share their codes, unless a bias asked for other scales. */
+  #storedWeights({ weight, axis, dims, codes, scales }: ChannelWeights & { weight: string; axis: number; dims: readonly number[] }): string {
+    const key = createHash('sha256').update(`${weight} ${axis} `).update(scales).digest('hex')
+    const known = this.#weights.get(key)
+    if (known !== undefined) return known
+    const name = `${weight}::${this.#weights.size}`
+    this.#weights.set(key, name)
+    this.initializers.push(tensorProto(`${name}.q`, 'int8', dims, codes), tensorProto(`${name}.scale`, 'float32', [scales.length], scales))
+    this.initializers.push(tensorProto(`${name}.zero`, 'int8', [scales.length], new Int8Array(scales.length)))
+    return name
   }
 
   #quantizeBias(node: NodeProto, values: Float32Array, scales: Float32Array<ArrayBuffer>, nodes: NodeProto[]): void {
