@@ -14,8 +14,9 @@ function faultOf(input: unknown): { pointer: string; detail: string } {
   } catch (error) {
     if (!(error instanceof FlyweightError)) throw error
     expect(error.code).toBe('invalid_recipe')
-    expect(error.message).toContain(error.errors![0]!.detail)
-    return error.errors![0]!
+    const fault = error.errors[0]!
+    expect(error.message).toContain(fault.detail)
+    return fault
   }
   throw new Error(`${JSON.stringify(input)} was accepted`)
 }

@@ -11,6 +11,7 @@ import { removeDeadNodes } from '../../onnx/rewrite.js'
 import { float16From } from '../../tensor/float16.js'
 import { dtypes } from '../../tensor/tensor.js'
 import { prepare } from '../prepare.js'
+import { floatTensors } from '../tensor-types.js'
 import { foldedNodes, labelOf } from './decisions.js'
 import type { Model, Pass } from './pass.js'
 
@@ -75,7 +76,7 @@ export const fp16: Pass = {
   calibrates: false,
   async run(source, step, { workDir }) {
     const model = await prepare(source, workDir)
-    const decisions = halve(model, new Set(step['exclude'] as string[]))
+    const decisions = halve(model, await floatTensors(model), new Set(step['exclude'] as string[]))
     removeDeadNodes(model)
     const done = decisions.filter(({ action }) => action === 'done').length
     return {
@@ -90,7 +91,7 @@ export const fp16: Pass = {
  * Converts a prepared graph in place. A tensor keeps its name for its float32 form and gets `::half` for the
  * other; Casts are made where a form is wanted that nobody writes. Subgraphs read the float32 forms.
  */
-function halve(model: Model, exclude: ReadonlySet<string>): NodeDecision[] {
+function halve(model: Model, floats: ReadonlySet<string>, exclude: ReadonlySet<string>): NodeDecision[] {
   const { graph } = model
   const index = new GraphIndex(graph)
   const integer = integerArithmetic(graph, index)
@@ -101,7 +102,6 @@ function halve(model: Model, exclude: ReadonlySet<string>): NodeDecision[] {
     halves.set(tensor, name)
     return name
   }
-  const floats = floatTensors(graph)
   const written = new Map<string, 'float' | 'half'>()
   const available = new Set<string>()
   const nodes: NodeProto[] = []
@@ -113,7 +113,10 @@ function halve(model: Model, exclude: ReadonlySet<string>): NodeDecision[] {
     if ((written.get(tensor) ?? 'float') === form || available.has(name)) return name
     available.add(name)
     if (constant !== undefined) graph.initializer.push(halfConstant(constant, name))
-    else nodes.push(form === 'half' ? cast(tensor, name, HALF) : cast(halfOf(tensor), name, FLOAT))
+    else {
+      const [from, to] = form === 'half' ? [tensor, HALF] : [halfOf(tensor), FLOAT]
+      nodes.push(makeNode('Cast', [from], [name], { attributes: { to }, name: unique(`${name}::cast`) }))
+    }
     return name
   }
   for (const node of graph.node) {
@@ -151,13 +154,6 @@ function refusalOf(node: NodeProto, floats: ReadonlySet<string>, exclude: Readon
   return touches ? undefined : 'it handles no float values'
 }
 
-/** Names of the float32 tensors; the prepared graph states the type of each. */
-function floatTensors(graph: GraphProto): Set<string> {
-  const infos = [...graph.input, ...graph.output, ...graph.valueInfo]
-  const typed = infos.filter(({ type }) => type?.value.case === 'tensorType' && type.value.value.elemType === FLOAT)
-  return new Set([...typed.map(({ name }) => name), ...graph.initializer.filter(({ dataType }) => dataType === FLOAT).map(({ name }) => name)])
-}
-
 /**
  * Nodes of quantized arithmetic, whose scales are float32: what reads codes or writes them, and the
  * Cast and Mul that turn integer sums into numbers. Half precision would break the int8 kernels, and sums overflow it.
@@ -185,8 +181,4 @@ function halfConstant(proto: TensorProto, name: string): TensorProto {
 function representable(value: number): number {
   if (value === 0 || !Number.isFinite(value)) return value
   return Math.sign(value) * Math.min(LARGEST, Math.max(LEAST, Math.abs(value)))
-}
-
-function cast(from: string, to: string, type: number): NodeProto {
-  return makeNode('Cast', [from], [to], { attributes: { to: type }, name: `cast:${to}` })
 }

@@ -94,9 +94,9 @@ function quantizeProducts(model: Model, options: Options): NodeDecision[] {
       makeNode('MatMulInteger', [activation.codes, quantized.codes, activation.zeroPoint], [sum]),
       makeNode('Cast', [sum], [float], { attributes: { to: 1 } }),
       makeNode('Mul', [activation.scale, quantized.scales], [scale]),
-      makeNode('Mul', [float, scale], [product]),
+      makeNode('Mul', [float, scale], [product], { name: bias === '' ? node.name : product }),
     )
-    if (bias !== '') nodes.push(makeNode('Add', [product, bias], [output]))
+    if (bias !== '') nodes.push(makeNode('Add', [product, bias], [output], { name: node.name }))
   }
   graph.node = nodes
   return decisions

@@ -147,7 +147,12 @@ describe('graph', () => {
     const source = network(
       [K],
       ['n', K],
-      [node('Mul', ['x', 'x::scale'], ['x::q']), node('MatMul', ['x::q', 'w'], ['p']), node('MatMul', ['x', 'w'], ['q']), node('Add', ['p', 'q'], ['y'])],
+      [
+        node('Mul', ['x', 'x::scale'], ['x::q'], { name: 'p' }),
+        node('MatMul', ['x::q', 'w'], ['p'], { name: 'first' }),
+        node('MatMul', ['x', 'w'], ['q']),
+        node('Add', ['p', 'q'], ['y']),
+      ],
       [weights('w', [K, K], { size: 0.1 }), tensorProto('x::scale', 'float32', [], [0.5])],
     )
     const { model } = await dynamic(source)
