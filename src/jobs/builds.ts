@@ -70,7 +70,7 @@ export class Builds {
       machine,
       budgetMs: profileBudgetMs,
     }
-    return this.#options.jobs.submit('profile', payload, { key: `profile:${model.digest}:${machine}` })
+    return this.#options.jobs.submit('profile', payload, { key: `profile:${subjectOf(model)}:${machine}` })
   }
 
   /** BuildPort: the first recipe of the model's on-demand policy that was never tried. */
@@ -131,7 +131,12 @@ export class Builds {
 function identify(model: ModelVersion, request: unknown): { name: string; key: string } {
   const { preset, recipe } = parseRecipe(request)
   const name = preset ?? recipeName(recipe ?? [])
-  return { name, key: `compress:${model.digest}:${preset ?? recipeHash(recipe ?? [])}` }
+  return { name, key: `compress:${subjectOf(model)}:${preset ?? recipeHash(recipe ?? [])}` }
+}
+
+/** What a job is about: the same file under another name is another model, with samples and variants of its own. */
+function subjectOf({ name, version, digest }: ModelVersion): string {
+  return `${name}:${version}:${digest}`
 }
 
 function checkAllowed(model: ModelVersion, name: string): void {

@@ -88,6 +88,14 @@ describe('asking for a variant', () => {
     expect(compress('fp16').job?.id).not.toBe(job?.id)
   })
 
+  test('the same file under another name is built and measured for itself', () => {
+    const ids = [compress('int8').job?.id, builds.profile('digits').id]
+    digits = { ...digits, name: 'copy' }
+    ids.push(builds.compress({ model: 'copy', recipe: 'int8' }).job?.id, builds.profile('copy').id)
+    expect(new Set(ids).size).toBe(4)
+    expect(queue.list().map(({ payload }) => (payload as { model: string }).model)).toEqual(['copy', 'copy', 'digits', 'digits'])
+  })
+
   test('an idempotency key gives back its job, and refuses other work', () => {
     const { job } = compress('int8', 'once')
     queue.cancel(job?.id as string)
@@ -132,7 +140,7 @@ describe('asking for a variant', () => {
 })
 
 describe('asking for a profile', () => {
-  test('is one job a model and machine while it is under way', () => {
+  test('is one job for each model while it is under way', () => {
     const job = builds.profile('digits')
     expect(job).toMatchObject({
       kind: 'profile',

@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { CompressPayload, CompressResult } from '#flyweight/jobs/compress-job.js'
 import type { ProfilePayload, ProfileResult } from '#flyweight/jobs/profile-job.js'
 import type { Job, JobState } from '#flyweight/jobs/queue.js'
@@ -123,6 +123,29 @@ test('a compress job stores an artifact that loads, and its report', async () =>
   await session.release()
 })
 
+test('the preset int8 calibrates on the samples, compares labels, explains itself, and gives the same artifact again', async () => {
+  const samplesDir = fileURLToPath(new URL('../../models/digits/samples', import.meta.url))
+  const payload = { ...compressOf('int8'), samplesDir, batches: [4, 1] }
+  const job = await ended(queue.submit('compress', payload, { key: 'c' }).id)
+  expect(job).toMatchObject({ state: 'succeeded', error: undefined })
+  const { variant, report } = job.result as CompressResult
+  expect(variant).toMatchObject({ recipe: [{ pass: 'int8-static' }], fidelity: { synthetic: false } })
+  // Which of the two depends on what this machine measured.
+  expect(['ready', 'rejected']).toContain(variant.state)
+  expect(variant.reason === '').toBe(variant.state === 'ready')
+  expect(variant.fidelity.score).toBeGreaterThan(0.9)
+  expect(variant.fidelity.accuracy?.variant).toBeGreaterThan(0.9)
+  expect(variant.profile?.latencies.map(({ batch }) => batch)).toEqual([1, 4])
+  expect(report).toMatchObject({ chosenBecause: expect.stringContaining('3 convolutions'), gate: { finite: true, reason: expect.stringMatching(/\w/) } })
+  const decided = new Set(report.nodes.map(({ node }) => node))
+  expect(decided.size).toBeGreaterThan(0)
+  for (const { reason } of report.nodes) expect(reason).not.toBe('')
+  const again = await ended(queue.submit('compress', payload, { key: 'c' }).id)
+  expect((again.result as CompressResult).variant.digest).toBe(variant.digest)
+  expect(readdirSync(join(directory, 'artifacts')).sort()).toEqual(['.tmp', variant.digest])
+  expect(readdirSync(join(directory, 'artifacts/.tmp'))).toEqual([])
+})
+
 test('a variant that the gate turns down is a result with its reason, not a failure', async () => {
   const job = await ended(queue.submit('compress', { ...compressOf('fp16'), minFidelity: 1.1 }, { key: 'c' }).id)
   expect(job.state).toBe('succeeded')
@@ -141,17 +164,19 @@ test('an error keeps its code; an apply that throws fails the job', async () => 
   expect(unapplied).toMatchObject({ state: 'failed', error: { code: 'internal', detail: 'the catalog is full' } })
 })
 
-test.runIf(onLinux)('a process that crashes fails its job with the signal, and the next job runs', async () => {
-  const { id } = queue.submit('profile', LONG, { key: 'long' })
-  const next = queue.submit('profile', SHORT, { key: 'short' })
-  await busy(id)
-  expect(queue.get(next.id).state).toBe('queued')
-  process.kill(jobProcesses()[0] as number, 'SIGSEGV')
-  expect(await ended(id)).toMatchObject({
-    state: 'failed',
-    error: { code: 'internal', detail: expect.stringContaining('crashed (signal SIGSEGV) while measuring batch 512') },
+describe.runIf(onLinux).each(['SIGSEGV', 'SIGKILL'] as const)('a process that ends by %s', (signal) => {
+  test('fails its job with the signal, and the next job runs', async () => {
+    const { id } = queue.submit('profile', LONG, { key: 'long' })
+    const next = queue.submit('profile', SHORT, { key: 'short' })
+    await busy(id)
+    expect(queue.get(next.id).state).toBe('queued')
+    process.kill(jobProcesses()[0] as number, signal)
+    expect(await ended(id)).toMatchObject({
+      state: 'failed',
+      error: { code: 'internal', detail: expect.stringContaining(`crashed (signal ${signal}) while measuring batch 512`) },
+    })
+    expect(await ended(next.id)).toMatchObject({ state: 'succeeded' })
   })
-  expect(await ended(next.id)).toMatchObject({ state: 'succeeded' })
 })
 
 test.runIf(onLinux)('cancelling ends the process and leaves nothing applied', async () => {
