@@ -13,6 +13,8 @@ import { decodeModel } from '../onnx/proto.js'
 const MODEL_FILE = 'model.onnx'
 const REPORT_FILE = 'report.json'
 const CHUNK_BYTES = 1 << 20
+/** To put an artifact in the place of a damaged one, which others may be doing too. */
+const MOST_ATTEMPTS = 5
 const SWEEP_AGE_MS = 3_600_000
 
 export interface StoredArtifact {
@@ -89,21 +91,30 @@ export class ArtifactStore {
   async putDirectory(directory: string): Promise<StoredArtifact> {
     const { digest, bytes } = await digestDirectory(directory, { sync: true })
     const target = this.#directoryOf(digest)
-    if (!(await this.verify(digest))) {
-      await rm(target, { recursive: true, force: true })
-      await rename(directory, target).catch(async (error: unknown) => {
-        if (!(await this.verify(digest))) throw error
-      })
-      await syncPath(this.#root)
+    // What is there is looked at only when it is in the way: whoever stored the same a moment ago keeps theirs.
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await rename(directory, target)
+        break
+      } catch (error) {
+        if (await this.verify(digest)) break
+        if (attempt === MOST_ATTEMPTS) throw error
+        await this.remove(digest)
+      }
     }
+    await syncPath(this.#root)
     await rm(directory, { recursive: true, force: true })
     return { digest, file: join(target, MODEL_FILE), bytes }
   }
 
   /** Reads the whole artifact: true when it is there and its content has this digest. */
   async verify(digest: string): Promise<boolean> {
-    if (!this.has(digest)) return false
-    return (await digestDirectory(this.#directoryOf(digest))).digest === digest
+    try {
+      return (await digestDirectory(this.#directoryOf(digest))).digest === digest
+    } catch (error) {
+      if (isMissing(error)) return false
+      throw error
+    }
   }
 
   writeReport(digest: string, report: DecisionReport): void {
@@ -119,10 +130,14 @@ export class ArtifactStore {
   }
 
   async remove(digest: string): Promise<void> {
-    if (!this.has(digest)) return
     const doomed = join(await this.makeTemporaryDirectory(), digest)
-    await rename(this.#directoryOf(digest), doomed)
-    await rm(dirname(doomed), { recursive: true, force: true })
+    try {
+      await rename(this.#directoryOf(digest), doomed)
+    } catch (error) {
+      if (!isMissing(error)) throw error
+    } finally {
+      await rm(dirname(doomed), { recursive: true, force: true })
+    }
   }
 
   /** Removes artifacts that nothing refers to, unless they are so young that whoever made them may be about to. */
@@ -202,6 +217,10 @@ async function syncPath(path: string): Promise<void> {
   } finally {
     await handle.close()
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT'
 }
 
 function isAlive(pid: number): boolean {
