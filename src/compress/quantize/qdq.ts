@@ -26,7 +26,7 @@ export interface QdqOptions {
 }
 
 /** Of every tensor with a shifted reading: the value where that reading is zero. */
-export function shiftedZeros({ rescaled }: Pick<Plan, 'rescaled'>): Map<string, number> {
+function shiftedZeros({ rescaled }: Pick<Plan, 'rescaled'>): Map<string, number> {
   const shifts = [...rescaled].filter(([, { shift }]) => shift !== 0).map(([tensor]) => rootedAt(tensor, rescaled))
   return new Map(shifts.map(({ input, scale, shift }) => [input, -shift / scale]))
 }
