@@ -48,7 +48,8 @@ export function enterSource(model: ModelVersion, { store, catalog }: Omit<Intake
     if (source?.digest !== model.digest || !store.has(variant.digest)) catalog.deleteVariant(variant.id)
     else if (variant.file !== file) catalog.saveVariant({ ...variant, file })
   }
-  if (source?.digest === model.digest && source.file === model.file) return
+  // A quarantined source gets another chance: without one, only another file could ever be served again.
+  if (source?.digest === model.digest && source.file === model.file && source.state === 'ready') return
   // Deleted, not only replaced: what others have learned of the file before must not count for this one.
   if (source && (source.digest !== model.digest || source.name !== sourceName(model.signature))) catalog.deleteVariant(source.id)
   catalog.saveVariant(sourceVariant(model, source))

@@ -112,14 +112,14 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
   }
 
   /**
-   * Looks at the model's folder now, trying again what failed before.
+   * Looks at the model's folder now, trying again what failed before, a quarantined source too.
    * @throws FlyweightError `model_not_found`; `invalid_model` or `invalid_config` when its newest version cannot be served, older ones go on
    */
   async load(name: string): Promise<void> {
     if (!isModelName(name)) throw new FlyweightError('model_not_found', `there is no model ${name}`)
     const model = this.#models.get(name)
     if (model) model.unloaded = false
-    for (const version of model?.versions.values() ?? []) if (version.reason !== '') version.stamp = ''
+    for (const [number, version] of model?.versions ?? []) if (version.reason !== '' || this.#isQuarantined(name, number)) version.stamp = ''
     await this.#lookAt(name)
     const [newest] = this.#existing(name).versions.values()
     const reason = newest ? newest.reason : this.#existing(name).reason
@@ -274,6 +274,10 @@ export class Repository extends EventEmitter<{ ready: [ModelVersion]; gone: [Mod
     } catch (error) {
       this.#options.log?.warn({ model: model.name, reason: messageOf(error) }, `a listener of "${event}" failed`)
     }
+  }
+
+  #isQuarantined(name: string, version: string): boolean {
+    return this.#options.catalog.variants(name, version).some(({ source, state }) => source && state === 'quarantined')
   }
 
   #isReferenced(digest: string): boolean {

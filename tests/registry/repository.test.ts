@@ -276,6 +276,16 @@ describe('load and unload', () => {
     expect(events).toEqual(['ready scale 1', 'gone scale 1', 'ready scale 1'])
   })
 
+  it('give a quarantined source another chance, as a restart does', async () => {
+    put(models, 'scale/1/model.onnx', scaleModel(2))
+    await start()
+    for (const again of [() => repository.load('scale'), restart]) {
+      catalog.setState('scale:1:fp32', 'quarantined', 'it took down 2 lanes')
+      await again()
+      expect(catalog.variant('scale:1:fp32')).toMatchObject({ state: 'ready', reason: '' })
+    }
+  })
+
   it('refuse a model that is not there', async () => {
     await start()
     for (const name of ['nobody', '../etc']) await expect(repository.load(name)).rejects.toMatchObject({ code: 'model_not_found' })
