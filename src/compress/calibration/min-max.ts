@@ -2,6 +2,7 @@
 // is reduced inside the graph, so that one number a tensor and batch leaves the runtime, never the tensor.
 import { FlyweightError } from '../../errors.js'
 import { node, valueInfo } from '../../onnx/builder.js'
+import { tensorNames } from '../../onnx/names.js'
 import { create, encodeModel, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
 import { openSession } from '../../runtime/session.js'
 import type { Model, PassContext } from '../passes/pass.js'
@@ -18,14 +19,16 @@ const BATCH = 4
 export async function minMaxRanges(model: Model, tensors: readonly string[], context: PassContext): Promise<Map<string, Range>> {
   const ranges = new Map<string, Range>()
   if (tensors.length === 0) return ranges
-  const session = await openSession(encodeModel(observed(model, tensors)), { threads: context.threads })
+  const unique = tensorNames(model)
+  const extremes = tensors.map((tensor): Extremes => ({ tensor, lowest: unique(`${tensor}::min`), highest: unique(`${tensor}::max`) }))
+  const session = await openSession(encodeModel(observed(model, extremes)), { threads: context.threads })
   try {
-    const fetches = tensors.flatMap((tensor) => [lowest(tensor), highest(tensor)])
+    const fetches = extremes.flatMap(({ lowest, highest }) => [lowest, highest])
     for (const { from, count, feeds } of batchesOf(context.samples, Math.min(BATCH, context.maxBatch))) {
       context.signal?.throwIfAborted()
       const found = await session.run(feeds, fetches)
-      for (const tensor of tensors) {
-        const [min, max] = [Number(found[lowest(tensor)]?.data[0]), Number(found[highest(tensor)]?.data[0])]
+      for (const { tensor, lowest, highest } of extremes) {
+        const [min, max] = [Number(found[lowest]?.data[0]), Number(found[highest]?.data[0])]
         if (!Number.isFinite(min) || !Number.isFinite(max))
           throw new FlyweightError('invalid_model', `tensor "${tensor}" is not finite on samples ${from} to ${from + count - 1}`)
         const known = ranges.get(tensor)
@@ -39,21 +42,19 @@ export async function minMaxRanges(model: Model, tensors: readonly string[], con
   return ranges
 }
 
+interface Extremes {
+  tensor: string
+  lowest: string
+  highest: string
+}
+
 /** The model with two reduced outputs a tensor in place of its own. */
-function observed(model: Model, tensors: readonly string[]): ModelProto {
-  const reduced = tensors.flatMap((tensor) => [
-    node('ReduceMin', [tensor], [lowest(tensor)], { attributes: { keepdims: 0 } }),
-    node('ReduceMax', [tensor], [highest(tensor)], { attributes: { keepdims: 0 } }),
+function observed(model: Model, extremes: readonly Extremes[]): ModelProto {
+  const reduced = extremes.flatMap(({ tensor, lowest, highest }) => [
+    node('ReduceMin', [tensor], [lowest], { attributes: { keepdims: 0 } }),
+    node('ReduceMax', [tensor], [highest], { attributes: { keepdims: 0 } }),
   ])
-  const output = tensors.flatMap((tensor) => [valueInfo(lowest(tensor), 'float32', []), valueInfo(highest(tensor), 'float32', [])])
+  const output = extremes.flatMap(({ lowest, highest }) => [valueInfo(lowest, 'float32', []), valueInfo(highest, 'float32', [])])
   const graph = create(GraphProtoSchema, { ...model.graph, node: [...model.graph.node, ...reduced], output })
   return create(ModelProtoSchema, { ...model, graph })
-}
-
-function lowest(tensor: string): string {
-  return `${tensor}::min`
-}
-
-function highest(tensor: string): string {
-  return `${tensor}::max`
 }

@@ -1,8 +1,8 @@
 // Pass `int8-static`: int8 weights and uint8 activations with scales fixed beforehand from sample inputs,
 // as QuantizeLinear/DequantizeLinear pairs (QDQ) that the runtime fuses into int8 kernels.
 import { Type } from 'typebox'
-import type { NodeDecision } from '../../measurements.js'
 import { GraphIndex } from '../../onnx/graph.js'
+import { tensorNames } from '../../onnx/names.js'
 import { removeDeadNodes, rewrite } from '../../onnx/rewrite.js'
 import { cpuFeatures } from '../../runtime/devices.js'
 import { minMaxRanges } from '../calibration/min-max.js'
@@ -11,13 +11,14 @@ import { uint8ParamsWithZero, type Range } from '../quantize/affine.js'
 import { canonicalRules } from '../quantize/canonical.js'
 import { hasFixedParameters, planStatic, rootedAt, type Plan, type PlanOptions } from '../quantize/plan.js'
 import { insertQdq } from '../quantize/qdq.js'
+import { foldedNodes } from './decisions.js'
 import type { Model, Pass, PassContext } from './pass.js'
 
 const parameters = Type.Object(
   {
     calibration: Type.Enum(['min-max'], { default: 'min-max', description: 'How ranges are estimated: the least and greatest value seen' }),
     depthwise: Type.Boolean({ default: true, description: 'Quantize depthwise convolutions too' }),
-    exclude: Type.Array(Type.String(), { default: [], description: 'Names of nodes to leave in float' }),
+    exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes to leave in float' }),
   },
   { additionalProperties: false },
 )
@@ -35,11 +36,11 @@ export const int8Static: Pass = {
     rewrite(model, canonicalRules)
     const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
     const { plan, ranges } = await planWithRanges(model, options, context)
-    insertQdq(model.graph, { plan, ranges, limit: hasVnni() ? 127 : REDUCED_LIMIT })
+    insertQdq(model.graph, { plan, ranges, limit: hasVnni() ? 127 : REDUCED_LIMIT, uniqueName: tensorNames(model) })
     removeDeadNodes(model)
     const done = plan.decisions.filter(({ action }) => action === 'done').length
     const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${ranges.size} tensors from ${context.samples.rows} samples`
-    return { model, decisions: [...folded(source, plan.decisions), ...plan.decisions], summary }
+    return { model, decisions: [...foldedNodes(source, plan.decisions, 'int8-static'), ...plan.decisions], summary }
   },
 }
 
@@ -67,14 +68,6 @@ async function planWithRanges(
     if (costly.length === 0) return { plan, ranges }
     for (const tensor of costly) computedShifts.add(tensor)
   }
-}
-
-/** Nodes of the source that preparation merged into others: accounted for, so that none is missing from the report. */
-function folded(source: Model, remaining: readonly NodeDecision[]): NodeDecision[] {
-  const names = new Set(remaining.map(({ node }) => node))
-  return source.graph.node
-    .filter(({ name }) => !names.has(name))
-    .map(({ name, opType }) => ({ node: name, opType, pass: 'int8-static', action: 'skipped', reason: 'folded into other nodes before quantization' }))
 }
 
 function hasVnni(): boolean {

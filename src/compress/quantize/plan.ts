@@ -8,6 +8,7 @@ import { GraphIndex } from '../../onnx/graph.js'
 import type { GraphProto, NodeProto } from '../../onnx/proto.js'
 import { dtypes } from '../../tensor/tensor.js'
 import { tensorElements } from '../elements.js'
+import { labelOf } from '../passes/decisions.js'
 import { scalarAffine, type ScalarAffine } from './scalar-nodes.js'
 
 /** They do the arithmetic: int8 pays for the conversions around them. */
@@ -93,7 +94,7 @@ function grow(graph: GraphProto, index: GraphIndex, options: PlanOptions & { use
   const free = new Set<NodeProto>()
   const decisions: NodeDecision[] = []
   const decide = (node: NodeProto, action: NodeDecision['action'], reason: string) =>
-    decisions.push({ node: node.name, opType: node.opType, pass: 'int8-static', action, reason })
+    decisions.push({ node: labelOf(node), opType: node.opType, pass: 'int8-static', action, reason })
 
   for (const node of graph.node) {
     const clamped = clampedProducer(node, index, quantized)
@@ -161,7 +162,7 @@ function refusalOf(
   const compute = COMPUTE.has(opType)
   if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} have no int8 kernel here`
   if (!compute && !CARRY.has(opType)) return `${opType} has no int8 kernel that pays`
-  if (options.exclude.has(node.name)) return 'excluded by the recipe'
+  if (options.exclude.has(labelOf(node))) return 'excluded by the recipe'
   if (options.useless.has(node)) return 'nothing that reads its output computes in int8'
   const [output = ''] = node.output
   if (opType !== 'MatMul' && index.isOutput(output)) return 'it writes an output of the model, which stays float'

@@ -23,6 +23,8 @@ export interface QdqOptions {
   ranges: ReadonlyMap<string, Range>
   /** Largest weight code: 127, or 63 where u8×s8 products saturate. */
   limit: number
+  /** Makes a name that the model does not have. */
+  uniqueName: (base: string) => string
 }
 
 /** Of every tensor with a shifted reading: the value where that reading is zero. */
@@ -32,41 +34,68 @@ function shiftedZeros({ rescaled }: Pick<Plan, 'rescaled'>): Map<string, number>
 }
 
 /** Rewrites `graph` in place. */
-export function insertQdq(graph: GraphProto, { plan, ranges, limit }: QdqOptions): void {
+export function insertQdq(graph: GraphProto, options: QdqOptions): void {
+  const { plan } = options
   const index = new GraphIndex(graph)
-  const writer = new Writer(index, ranges, plan)
+  const writer = new Writer(index, options)
   const nodes: NodeProto[] = []
   for (const node of graph.node) {
     if (plan.absorbed.has(node) || plan.free.has(node)) continue
     const isQuantized = plan.quantized.has(node)
     const before: NodeProto[] = []
     const data = new Set(isQuantized ? dataInputs(node, index) : [])
+    const [input = ''] = node.input
     node.input = node.input.map((name) => (data.has(name) || plan.produced.has(name) ? writer.dequantized(name, before) : name))
-    if (isQuantized && (node.opType === 'Conv' || node.opType === 'Gemm' || node.opType === 'MatMul')) writer.quantizeWeights(node, limit, before)
+    if (isQuantized && (node.opType === 'Conv' || node.opType === 'Gemm' || node.opType === 'MatMul')) writer.quantizeWeights(node, input, before)
     const written = isQuantized && node.opType === 'HardSigmoid' ? writer.saturating(node, before) : node
     nodes.push(...before, written)
+    if (!isQuantized && isRequantized(node, input, { index, plan })) nodes.push(guard(node, options.uniqueName))
   }
   graph.node = nodes
   graph.initializer.push(...writer.initializers)
 }
 
+/**
+ * True for a float node whose weights the runtime would quantize by itself, a tensor at a time, because
+ * it stands between a DequantizeLinear and a QuantizeLinear (onnxruntime's WeightBiasQuantization).
+ */
+function isRequantized(node: NodeProto, input: string, { index, plan }: { index: GraphIndex; plan: Plan }): boolean {
+  if (!/^(Conv|ConvTranspose|Gemm)$/.test(node.opType) || !plan.produced.has(input) || index.constantProto(node.input[1] ?? '') === undefined) return false
+  const [output = ''] = node.output
+  const readers = [...index.consumers(output)]
+  for (const reader of index.consumers(output)) if (/^(Relu|Clip)$/.test(reader.opType)) readers.push(...index.consumers(reader.output[0] ?? ''))
+  return readers.some((reader) => plan.quantized.has(reader))
+}
+
+/** A node that changes nothing and stands in the way of that; the runtime fuses it into the one before. */
+function guard(node: NodeProto, uniqueName: QdqOptions['uniqueName']): NodeProto {
+  const [output = ''] = node.output
+  node.output[0] = uniqueName(`${output}::float`)
+  return makeNode('LeakyRelu', [node.output[0]], [output], { name: uniqueName(`${output}::guard`), attributes: { alpha: { float: 1 } } })
+}
+
 class Writer {
   readonly initializers: TensorProto[] = []
   readonly #index: GraphIndex
+  readonly #limit: number
+  readonly #unique: (base: string) => string
   readonly #ranges: ReadonlyMap<string, Range>
   readonly #plan: Plan
   /** Values at which a shifted reading of a tensor is zero. */
   readonly #zeros: ReadonlyMap<string, number>
   /** Tensor → name of its dequantized form. */
   readonly #dequantized = new Map<string, string>()
-  readonly #quantized = new Set<string>()
-  readonly #weights = new Map<string, string>()
+  /** Tensor → name of its codes. */
+  readonly #quantized = new Map<string, string>()
+  readonly #weights = new Map<string, readonly string[]>()
   /** Outputs of HardSigmoid: the parameters their codes are written with. */
   readonly #saturated = new Map<string, { scale: string; zeroPoint: string }>()
   readonly #parameters = new Map<string, { params: AffineParams; scale: string; zeroPoint: string }>()
 
-  constructor(index: GraphIndex, ranges: ReadonlyMap<string, Range>, plan: Plan) {
+  constructor(index: GraphIndex, { ranges, plan, limit, uniqueName }: QdqOptions) {
     this.#index = index
+    this.#limit = limit
+    this.#unique = uniqueName
     this.#ranges = ranges
     this.#plan = plan
     this.#zeros = shiftedZeros(plan)
@@ -78,7 +107,7 @@ class Writer {
     if (known !== undefined) return known
     const { scale, zeroPoint } = this.#parametersOf(tensor)
     const codes = this.#codes(tensor, nodes)
-    const result = `${tensor}::dq`
+    const result = this.#unique(`${tensor}::dq`)
     nodes.push(makeNode('DequantizeLinear', [codes, scale, zeroPoint], [result]))
     this.#dequantized.set(tensor, result)
     return result
@@ -91,48 +120,50 @@ class Writer {
   saturating(node: NodeProto, nodes: NodeProto[]): NodeProto {
     const [input = '', output = ''] = [node.input[0], node.output[0]]
     const [alpha, beta] = [floatAttribute(node, 'alpha', 0.2), floatAttribute(node, 'beta', 0.5)]
-    const [scale, zero, shift] = [`${output}::shifted.scale`, `${output}::shifted.zero`, `${output}::shift`]
+    const [scale, zero] = [this.#unique(`${output}::shifted.scale`), this.#unique(`${output}::shifted.zero`)]
+    const [codes, codeScale, shift] = [this.#unique(`${output}::shift.q`), this.#unique(`${output}::shift.scale`), this.#unique(`${output}::shift.dq`)]
     this.initializers.push(
       tensorProto(scale, 'float32', [], [1 / (255 * alpha)]),
       tensorProto(zero, 'uint8', [], [0]),
-      tensorProto(`${shift}.q`, 'uint8', [], [255]),
-      tensorProto(`${shift}.scale`, 'float32', [], [beta / alpha / 255]),
+      tensorProto(codes, 'uint8', [], [255]),
+      tensorProto(codeScale, 'float32', [], [beta / alpha / 255]),
     )
     this.#saturated.set(output, { scale, zeroPoint: zero })
-    nodes.push(makeNode('DequantizeLinear', [`${shift}.q`, `${shift}.scale`, zero], [`${shift}.dq`]))
-    return makeNode('Add', [input, `${shift}.dq`], [output], { name: node.name })
+    nodes.push(makeNode('DequantizeLinear', [codes, codeScale, zero], [shift]))
+    return makeNode('Add', [input, shift], [output], { name: node.name })
   }
 
   /** Name of the codes of a tensor, which rescaled tensors share. */
   #codes(tensor: string, nodes: NodeProto[]): string {
     const source = this.#plan.rescaled.get(tensor)
     if (source !== undefined) return this.#codes(source.input, nodes)
-    const codes = `${tensor}::q`
-    if (this.#quantized.has(codes)) return codes
+    const known = this.#quantized.get(tensor)
+    if (known !== undefined) return known
+    const codes = this.#unique(`${tensor}::q`)
     const { scale, zeroPoint } = this.#saturated.get(tensor) ?? this.#parametersOf(tensor)
     nodes.push(makeNode('QuantizeLinear', [this.#writtenAs(tensor), scale, zeroPoint], [codes]))
-    this.#quantized.add(codes)
+    this.#quantized.set(tensor, codes)
     return codes
   }
 
-  /** int8 weights with one scale a channel, and the bias as int32 on the scale of the products. */
-  quantizeWeights(node: NodeProto, limit: number, nodes: NodeProto[]): void {
-    const [input = '', weight = '', bias = ''] = node.input
+  /** int8 weights with one scale a channel, and the bias as int32 on the scale of the products with `activation`. */
+  quantizeWeights(node: NodeProto, activation: string, nodes: NodeProto[]): void {
+    const [, weight = '', bias = ''] = node.input
     const source = this.#index.constant(weight)
     if (source === undefined) throw new Error(`node "${node.name}": its weights "${weight}" are not constant`)
     const axis = channelAxis(node, source.dims.length)
     const values = source.data as Float32Array
-    const inputScale = node.opType === 'MatMul' ? 1 : this.#parametersOf(input.replace(/::dq$/, '')).params.scale
+    const inputScale = node.opType === 'MatMul' ? 1 : this.#parametersOf(activation).params.scale
     const biasValues = bias === '' ? undefined : (this.#index.constant(bias)?.data as Float32Array)
     const { codes, scales } = quantizeChannels(values, {
       dims: source.dims,
       axis,
-      limit,
+      limit: this.#limit,
       ...(biasValues === undefined ? {} : { leastScales: leastScales(biasValues, inputScale) }),
     })
-    const name = this.#storedWeights({ weight, axis, dims: source.dims, codes, scales })
-    const dequantized = `${node.output[0]}::weight.dq`
-    nodes.push(makeNode('DequantizeLinear', [`${name}.q`, `${name}.scale`, `${name}.zero`], [dequantized], { attributes: { axis } }))
+    const stored = this.#storedWeights({ weight, axis, dims: source.dims, codes, scales })
+    const dequantized = this.#unique(`${node.output[0]}::weight.dq`)
+    nodes.push(makeNode('DequantizeLinear', stored, [dequantized], { attributes: { axis } }))
     node.input[1] = dequantized
     if (biasValues !== undefined)
       this.#quantizeBias(
@@ -143,25 +174,30 @@ class Writer {
       )
   }
 
-  /** Base name of the stored weights; nodes that share weights share their codes, unless a bias asked for other scales. */
-  #storedWeights({ weight, axis, dims, codes, scales }: ChannelWeights & { weight: string; axis: number; dims: readonly number[] }): string {
+  /** Names of codes, scales and zero points of weights; nodes that share weights share their codes, unless a bias asked for other scales. */
+  #storedWeights({ weight, axis, dims, codes, scales }: ChannelWeights & { weight: string; axis: number; dims: readonly number[] }): readonly string[] {
     const key = createHash('sha256').update(`${weight} ${axis} `).update(scales).digest('hex')
     const known = this.#weights.get(key)
     if (known !== undefined) return known
-    const name = `${weight}::${this.#weights.size}`
-    this.#weights.set(key, name)
-    this.initializers.push(tensorProto(`${name}.q`, 'int8', dims, codes), tensorProto(`${name}.scale`, 'float32', [scales.length], scales))
-    this.initializers.push(tensorProto(`${name}.zero`, 'int8', [scales.length], new Int8Array(scales.length)))
-    return name
+    const names = this.#storedNames(`${weight}::weight`)
+    this.#weights.set(key, names)
+    this.initializers.push(tensorProto(names[0], 'int8', dims, codes), tensorProto(names[1], 'float32', [scales.length], scales))
+    this.initializers.push(tensorProto(names[2], 'int8', [scales.length], new Int8Array(scales.length)))
+    return names
   }
 
   #quantizeBias(node: NodeProto, values: Float32Array, scales: Float32Array<ArrayBuffer>, nodes: NodeProto[]): void {
-    const name = `${node.output[0]}::bias`
+    const [codeName, scale, zero] = this.#storedNames(`${node.output[0]}::bias`)
+    const dequantized = this.#unique(`${node.output[0]}::bias.dq`)
     const codes = Int32Array.from(values, (value, channel) => roundHalfEven(value / (scales[channel] as number)))
-    this.initializers.push(tensorProto(`${name}.q`, 'int32', [values.length], codes), tensorProto(`${name}.scale`, 'float32', [scales.length], scales))
-    this.initializers.push(tensorProto(`${name}.zero`, 'int32', [scales.length], new Int32Array(scales.length)))
-    nodes.push(makeNode('DequantizeLinear', [`${name}.q`, `${name}.scale`, `${name}.zero`], [`${name}.dq`], { attributes: { axis: 0 } }))
-    node.input[2] = `${name}.dq`
+    this.initializers.push(tensorProto(codeName, 'int32', [values.length], codes), tensorProto(scale, 'float32', [scales.length], scales))
+    this.initializers.push(tensorProto(zero, 'int32', [scales.length], new Int32Array(scales.length)))
+    nodes.push(makeNode('DequantizeLinear', [codeName, scale, zero], [dequantized], { attributes: { axis: 0 } }))
+    node.input[2] = dequantized
+  }
+
+  #storedNames(base: string): [codes: string, scale: string, zeroPoint: string] {
+    return [this.#unique(`${base}.q`), this.#unique(`${base}.scale`), this.#unique(`${base}.zero`)]
   }
 
   /** An absorbed clamp is not there any more: its output is quantized straight from its producer's. */
@@ -175,7 +211,7 @@ class Writer {
     const known = this.#parameters.get(owner)
     if (known !== undefined) return known
     const params = this.#computeParameters(owner)
-    const made = { params, scale: `${owner}::scale`, zeroPoint: `${owner}::zero` }
+    const made = { params, scale: this.#unique(`${owner}::scale`), zeroPoint: this.#unique(`${owner}::zero`) }
     this.initializers.push(tensorProto(made.scale, 'float32', [], [params.scale]), tensorProto(made.zeroPoint, 'uint8', [], [params.zeroPoint]))
     this.#parameters.set(owner, made)
     return made
