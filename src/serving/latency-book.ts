@@ -1,5 +1,6 @@
 // Predicts how long a variant takes at a batch size and input shape: seeded by the profile job,
 // corrected by every run. Pure bookkeeping; it decides nothing.
+import { LRUCache } from 'lru-cache'
 import type { Profile } from '../measurements.js'
 
 /** Milliseconds a run. */
@@ -17,6 +18,8 @@ interface Point extends Prediction {
 const WINDOW = 128
 /** Runs seen at a batch size before they outweigh the profile. */
 const TRUSTED = 16
+/** Inputs of free shape could otherwise make a curve a request, for ever. */
+const MOST_CURVES = 10_000
 /** A variant judged too slow is not run and could never recover: after this long without a run the profile speaks again. */
 const STALE_MS = 60_000
 
@@ -49,7 +52,7 @@ interface Curve {
 }
 
 export class LatencyBook {
-  readonly #curves = new Map<string, Curve>()
+  readonly #curves = new LRUCache<string, Curve>({ max: MOST_CURVES })
   readonly #now: () => number
 
   /** `now` is a monotonic clock in milliseconds. */
@@ -97,7 +100,7 @@ export class LatencyBook {
   }
 
   forget(variant: string): void {
-    for (const key of this.#curves.keys()) if (key.startsWith(`${variant}|`)) this.#curves.delete(key)
+    for (const key of [...this.#curves.keys()]) if (key.startsWith(`${variant}|`)) this.#curves.delete(key)
   }
 
   #points(variant: string, bucket: string): readonly Point[] {

@@ -58,9 +58,15 @@ export class Scheduler {
     return [...this.#queues.values()].some((queue) => queue.rows > this.#options.limits.maxQueuedRows / 2)
   }
 
-  /** @throws FlyweightError `overloaded` when the queue is full; nothing is queued then. */
+  /** @throws FlyweightError `overloaded` when the queue is full, `too_large` for what it could never hold; nothing is queued then. */
   submit(queue: ModelQueue, entry: Entry): void {
     const { limits } = this.#options
+    if (entry.rows > limits.maxQueuedRows || entry.bytes > limits.maxQueuedBytes) {
+      throw new FlyweightError(
+        'too_large',
+        `the request has ${entry.rows} rows and ${entry.bytes} bytes; at most ${limits.maxQueuedRows} rows and ${limits.maxQueuedBytes} bytes fit the queue`,
+      )
+    }
     const [rows, bytes] = [this.#sum(queue.model.name, 'rows'), this.#sum(undefined, 'bytes')]
     if (rows + entry.rows > limits.maxQueuedRows || bytes + entry.bytes > limits.maxQueuedBytes) {
       const drainMs = (rows * queue.msPerRow) / this.#options.lanes.count
