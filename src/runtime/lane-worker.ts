@@ -1,5 +1,8 @@
 // The thread behind a Lane: sessions by key, one message at a time. Started by URL, never imported.
 // Everything slow and native happens here, so that the main thread never runs a model.
+import { readlinkSync } from 'node:fs'
+import { setPriority } from 'node:os'
+import { basename } from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { FlyweightError, messageOf, type ErrorCode } from '../errors.js'
 import type { Tensor } from '../tensor/tensor.js'
@@ -9,6 +12,10 @@ import { openSession, type Session } from './session.js'
 const { device, threads, closing } = workerData as LaneWorkerData
 const port = parentPort
 if (port === null) throw new Error('lane-worker.js runs as a worker thread only')
+
+/** Below the main thread, which must answer promptly however busy the lanes are; above job processes. */
+const NICENESS = 5
+stepBack()
 
 const sessions = new Map<string, Session>()
 
@@ -37,6 +44,15 @@ async function handle(request: LaneRequest): Promise<void> {
     }
   } catch (error) {
     reply({ id: request.id, error: { code: codeOf(error, request.op), detail: messageOf(error) } })
+  }
+}
+
+/** Lowers the priority of this thread alone: on Linux a priority belongs to a thread, and its id is what /proc/thread-self links to. */
+function stepBack(): void {
+  try {
+    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), NICENESS)
+  } catch {
+    // Elsewhere threads share their process's priority: lanes then compete with the main thread as equals.
   }
 }
 

@@ -16,8 +16,10 @@ interface Point extends Prediction {
 
 /** With 128 runs the nearest-rank p99 is the second slowest: one hiccup of the machine does not condemn a variant. */
 const WINDOW = 128
-/** Runs seen at a batch size before they outweigh the profile. */
-const TRUSTED = 16
+/** Runs seen at a batch size before they outweigh the profile: few, because a lane among busy others is slower than it was alone. */
+const TRUSTED = 4
+/** From so many runs on, p99 leaves out the slowest of a small window. */
+const ROBUST = 8
 /** Inputs of free shape could otherwise make a curve a request, for ever. */
 const MOST_CURVES = 10_000
 /** A variant judged too slow is not run and could never recover: after this long without a run the profile speaks again. */
@@ -38,7 +40,8 @@ class Window {
 
   prediction(): Prediction {
     const sorted = [...this.#runs].sort((a, b) => a - b)
-    return { p50Ms: quantile(sorted, 0.5), p99Ms: quantile(sorted, 0.99) }
+    const slowest = sorted.length >= ROBUST && sorted.length < WINDOW ? sorted.slice(0, -1) : sorted
+    return { p50Ms: quantile(sorted, 0.5), p99Ms: quantile(slowest, 0.99) }
   }
 }
 
@@ -93,7 +96,7 @@ export class LatencyBook {
     window.add(ms * scale)
     curve.lastRunAt = this.#now()
     curve.observedSince += 1
-    if (curve.observedSince >= 8 || curve.points.length === 0 || window.size < TRUSTED) {
+    if (curve.observedSince >= 8 || curve.points.length === 0 || window.size <= ROBUST) {
       curve.points = pointsOf(curve)
       curve.observedSince = 0
     }

@@ -103,9 +103,16 @@ function run(chosen: Plan, reason: string): Dispatch {
   return { kind: 'run', candidate: chosen.candidate, members: chosen.members, rows: chosen.rows, reason }
 }
 
-/** The largest batch of compatible requests, in queue order, that a variant finishes within the head's slack. */
+/** A smaller batch within this share of the best throughput is preferred: it answers sooner. */
+const AS_GOOD = 0.99
+
+/**
+ * The batch of compatible requests, taken in queue order, that gives a variant its best throughput within
+ * the slack of every member. More rows are not always better: some models run slower a row in large batches.
+ */
 function plan(candidate: Candidate, input: DispatchInput, slackMs: number): Plan | undefined {
   const members: number[] = []
+  const steps: Plan[] = []
   let rows = 0
   let tightestMs = slackMs
   for (const [index, waiting] of input.queue.entries()) {
@@ -117,10 +124,14 @@ function plan(candidate: Candidate, input: DispatchInput, slackMs: number): Plan
     if (prediction !== undefined && prediction.p99Ms + candidate.loadMs > tightestMs) break
     members.push(index)
     rows = grown
+    steps.push({ candidate, members, rows, prediction, typicalMs: prediction === undefined ? undefined : prediction.p50Ms + candidate.loadMs })
   }
-  if (members.length === 0) return undefined
-  const prediction = candidate.predict(rows)
-  return { candidate, members, rows, prediction, typicalMs: prediction === undefined ? undefined : prediction.p50Ms + candidate.loadMs }
+  const largest = steps.at(-1)
+  if (largest?.typicalMs === undefined) return largest
+  const best = Math.max(...steps.map(throughput))
+  const size = steps.findIndex((step) => throughput(step) >= best * AS_GOOD)
+  const chosen = steps[size] ?? largest
+  return { ...chosen, members: members.slice(0, size + 1) }
 }
 
 /** Deadlines looked at in one decision; beyond these the arrival rate speaks for the rest. */
@@ -163,6 +174,8 @@ function worthWaiting(chosen: Plan, input: DispatchInput, slackMs: number): numb
   if (input.expectedRequests < 1 || chosen.rows >= input.maxBatch || chosen.members.length < input.queue.length) return 0
   const next = chosen.candidate.predict(Math.min(input.maxBatch, chosen.rows * 2))
   if (next === undefined || input.arrivalRate <= 0) return 0
+  // Company that does not make the batch cheaper a row is not worth waiting for.
+  if ((chosen.typicalMs ?? Infinity) / chosen.rows <= (AS_GOOD * (next.p50Ms + chosen.candidate.loadMs)) / Math.min(input.maxBatch, chosen.rows * 2)) return 0
   const interArrivalMs = 1 / input.arrivalRate
   const affordableMs = Math.min(slackMs - next.p99Ms - chosen.candidate.loadMs, input.maxDelayMs - input.headWaitedMs)
   // Holding k rows back costs k × wait; what it saves is a run of its own for each row that joins.
