@@ -38,7 +38,8 @@ export interface Metrics extends ServingObserver {
 
 export function createMetrics({ build, gauges = {} }: MetricsOptions): Metrics {
   const registry = new Registry()
-  const loop = monitorEventLoopDelay({ resolution: 10 })
+  // What is recorded includes the time between two looks, so that must be short beside the delays of interest.
+  const loop = monitorEventLoopDelay({ resolution: 1 })
   loop.enable()
   collectDefaultMetrics({ register: registry })
   new Gauge({ name: 'flyweight_build_info', help: 'Versions of what runs; always 1', labelNames: ['version', 'runtime', 'node'], registers: [registry] }).set(
