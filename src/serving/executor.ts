@@ -85,7 +85,7 @@ export class Executor {
       this.#options.book.observe(variant.id, queue.bucket.key, rows, endedAt - startedAt)
       this.#options.observer.batchFinished({ model: variant.model, variant: variant.name, rows, inferMs: runMs })
       const timed = members.filter((member) => member.deadline < Infinity)
-      queue.learn(rows, endedAt - startedAt, timed.length === 0 ? undefined : timed.some((member) => member.deadline < endedAt))
+      if (timed.length > 0) queue.learn(timed.some((member) => member.deadline < endedAt))
       for (const [index, member] of members.entries()) {
         const result = parts[index] ?? {}
         member.resolve({

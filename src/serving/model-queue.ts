@@ -49,7 +49,7 @@ export class ModelQueue {
   readonly #bestEffort: Entry[] = []
   /** Requests now running. */
   inFlight = 0
-  /** Milliseconds a row costs, averaged over recent batches. */
+  /** Milliseconds a row costs at best: the fastest variant's, at its best batch size; 0 until known. */
   msPerRow = 0
   epsilonMs = EPSILON.start
   #rows = 0
@@ -73,6 +73,10 @@ export class ModelQueue {
 
   get length(): number {
     return this.#feasible.length + this.#bestEffort.length
+  }
+
+  get bestEffortRows(): number {
+    return this.#bestEffort.reduce((sum, { rows }) => sum + rows, 0)
   }
 
   /** What is to be served next: requests that can be met, and only without those the rest. */
@@ -142,10 +146,8 @@ export class ModelQueue {
     return Math.floor(this.#crowd * Math.exp((this.#touchedAt - now) / CROWD_MS)) - this.length - this.inFlight
   }
 
-  /** Learns from a finished batch. `missed` is whether a deadline thought feasible was missed; undefined if none had one. */
-  learn(rows: number, ms: number, missed: boolean | undefined): void {
-    this.msPerRow = this.msPerRow === 0 ? ms / rows : 0.8 * this.msPerRow + 0.2 * (ms / rows)
-    if (missed === undefined) return
+  /** Learns from a finished batch whether a deadline thought feasible was missed. */
+  learn(missed: boolean): void {
     this.epsilonMs = missed ? Math.min(EPSILON.most, this.epsilonMs * EPSILON.grow) : Math.max(EPSILON.least, this.epsilonMs * EPSILON.decay)
   }
 

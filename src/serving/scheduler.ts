@@ -151,16 +151,20 @@ export class Scheduler {
       const now = performance.now()
       const head = queue.line[0]
       if (head === undefined) return Infinity
+      const maxBatch = queue.model.signature.batchable ? Math.min(limits.maxBatch, queue.model.manifest.policy?.maxBatch ?? Infinity) : 1
+      const candidates = this.candidates(queue, lane)
+      queue.msPerRow = leastMsPerRow(candidates, maxBatch) ?? queue.msPerRow
       const decision = dispatch({
         now,
         queue: queue.line,
-        candidates: this.candidates(queue, lane),
+        candidates,
         arrivalRate: queue.arrivalRate(now),
         lanes: lanes.count,
         epsilonMs: queue.epsilonMs,
-        maxBatch: queue.model.signature.batchable ? Math.min(limits.maxBatch, queue.model.manifest.policy?.maxBatch ?? Infinity) : 1,
+        maxBatch,
         maxDelayMs: queue.model.manifest.policy?.maxDelayMs ?? limits.maxDelayMs,
         headWaitedMs: now - head.enqueuedAt,
+        bestEffortRows: queue.bestEffortRows,
         expectedRequests: queue.expectedRequests(now),
       })
       switch (decision.kind) {
@@ -282,4 +286,13 @@ function keyOf(model: ModelVersion, bucket: Bucket): string {
 function byUrgency(a: ModelQueue, b: ModelQueue): number {
   const [left, right] = [a.urgency, b.urgency]
   return Number(left.bestEffort) - Number(right.bestEffort) || left.turn - right.turn
+}
+
+/** Of the fastest variant that may serve unpinned, at the best of a few batch sizes; undefined when none was measured. */
+function leastMsPerRow(candidates: readonly Candidate[], maxBatch: number): number | undefined {
+  const costs = candidates
+    .filter(({ state, sizeOnly }) => state === 'ready' && !sizeOnly)
+    .flatMap(({ predict }) => [1, Math.min(8, maxBatch), maxBatch].map((batch) => (predict(batch)?.p50Ms ?? Infinity) / batch))
+  const least = Math.min(...costs)
+  return Number.isFinite(least) ? least : undefined
 }

@@ -36,6 +36,7 @@ function input(overrides: Partial<DispatchInput>): DispatchInput {
     maxBatch: 32,
     maxDelayMs: 5,
     headWaitedMs: 0,
+    bestEffortRows: 0,
     expectedRequests: 0,
     ...overrides,
   }
@@ -78,6 +79,11 @@ describe('dispatch', () => {
     const queue = [waiting(), waiting()]
     expect(chosen({ queue, arrivalRate: 0.09 })).toBe('fp32 x2')
     expect(chosen({ queue, arrivalRate: 0.15 })).toBe('int8 x2')
+  })
+
+  it('drops to the faster variant when more than a round of requests was given up', () => {
+    expect(chosen({ queue: [waiting(), waiting()], bestEffortRows: 2 })).toBe('fp32 x2')
+    expect(chosen({ queue: [waiting(), waiting()], bestEffortRows: 3 })).toBe('int8 x2')
   })
 
   it('counts the load of a cold variant against the deadline', () => {
