@@ -16,8 +16,8 @@ interface Point extends Prediction {
 
 /** With 128 runs the nearest-rank p99 is the second slowest: one hiccup of the machine does not condemn a variant. */
 const WINDOW = 128
-/** Runs seen at a batch size before they outweigh the profile: few, because a lane among busy others is slower than it was alone. */
-const TRUSTED = 4
+/** Runs at a batch size outweigh the profile once there are so many, or a few that took a while: a lane among busy others is slower than it was alone. */
+const TRUSTED = { runs: 16, fewRuns: 4, ms: 1000 }
 /** From so many runs on, p99 leaves out the slowest of a small window. */
 const ROBUST = 8
 /** Inputs of free shape could otherwise make a curve a request, for ever. */
@@ -36,6 +36,11 @@ class Window {
 
   get size(): number {
     return this.#runs.length
+  }
+
+  get isTrusted(): boolean {
+    if (this.size >= TRUSTED.runs) return true
+    return this.size >= TRUSTED.fewRuns && this.#runs.reduce((sum, ms) => sum + ms, 0) >= TRUSTED.ms
   }
 
   prediction(): Prediction {
@@ -96,7 +101,7 @@ export class LatencyBook {
     window.add(ms * scale)
     curve.lastRunAt = this.#now()
     curve.observedSince += 1
-    if (curve.observedSince >= 8 || curve.points.length === 0 || window.size <= ROBUST) {
+    if (curve.observedSince >= 8 || curve.points.length === 0 || window.size <= TRUSTED.runs) {
       curve.points = pointsOf(curve)
       curve.observedSince = 0
     }
@@ -137,7 +142,7 @@ function curveKey(variant: string, bucket: string): string {
 function pointsOf(curve: Curve): Point[] {
   const byBatch = new Map(curve.seed.map((point) => [point.batch, point]))
   for (const [batch, window] of curve.windows) {
-    if (window.size >= TRUSTED || !isCovered(curve.seed, batch)) byBatch.set(batch, { batch, ...window.prediction() })
+    if (window.isTrusted || !isCovered(curve.seed, batch)) byBatch.set(batch, { batch, ...window.prediction() })
   }
   const points = [...byBatch.values()].sort((a, b) => a.batch - b.batch)
   return points.reduce<Point[]>((monotone, point) => {
