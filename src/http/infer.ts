@@ -13,6 +13,7 @@ import { bytesPass, checkOf } from './validation.js'
 import { HEADER_LENGTH, rawBytes } from './wire/binary.js'
 import { parseJson, readJsonInput } from './wire/json-read.js'
 import { jsonArray, jsonBase64 } from './wire/json-write.js'
+import { sendParts } from './wire/parts.js'
 import { checkOutputs, decodeAll } from './wire/signature.js'
 
 const checkBody = checkOf(InferBody)
@@ -93,15 +94,12 @@ function send(reply: FastifyReply, result: InferResult, { decodeMs, form }: { de
     result,
     outputs.map(([name, tensor], index) => `${JSON.stringify(name)}:${tensorText(tensor, form, raw[index])}`),
   )
-  let body: string | Buffer = text
-  if (form === 'binary') {
-    const head = Buffer.from(text)
-    body = Buffer.concat([head, ...raw])
-    reply.header(HEADER_LENGTH, head.byteLength).type('application/octet-stream')
-  } else reply.type('application/json; charset=utf-8')
   const encodeMs = performance.now() - started
   const { queueMs, inferMs } = result.timing
-  return reply.header('x-flyweight-variant', result.variant).header('server-timing', serverTiming({ decodeMs, queueMs, inferMs, encodeMs })).send(body)
+  reply.header('x-flyweight-variant', result.variant).header('server-timing', serverTiming({ decodeMs, queueMs, inferMs, encodeMs }))
+  if (form !== 'binary') return reply.type('application/json; charset=utf-8').send(text)
+  const head = Buffer.from(text)
+  return sendParts(reply.header(HEADER_LENGTH, head.byteLength).type('application/octet-stream'), [head, ...raw])
 }
 
 function tensorText(tensor: Tensor, form: 'json' | 'base64' | 'binary', raw: Buffer | undefined): string {

@@ -14,6 +14,7 @@ import { bytesPass, checkOf } from '../validation.js'
 import { HEADER_LENGTH, rawBytes, readRaw, readRawRequest, splitBody } from '../wire/binary.js'
 import { parseJson, readArray } from '../wire/json-read.js'
 import { jsonArray } from '../wire/json-write.js'
+import { sendParts } from '../wire/parts.js'
 import { checkOutputs, checkShape, checkType, decodeAll, inputError } from '../wire/signature.js'
 import { classify } from './classification.js'
 import * as examples from './examples.js'
@@ -186,13 +187,10 @@ function send(reply: FastifyReply, result: InferResult, options: { id: string | 
   const head = JSON.stringify({ model_name: model, model_version: version, id: options.id, parameters: { variant, fidelity, deadline_met: route.deadlineMet } })
   const text = `${head.slice(0, -1)},"outputs":[${entries.map((entry) => entry.text).join(',')}]}`
   const raw = entries.flatMap((entry) => (entry.raw ? [entry.raw] : []))
-  let body: string | Buffer = text
-  if (raw.length > 0) {
-    const json = Buffer.from(text)
-    body = Buffer.concat([json, ...raw])
-    reply.header(HEADER_LENGTH, json.byteLength).type('application/octet-stream')
-  } else reply.type('application/json; charset=utf-8')
   const encodeMs = performance.now() - started
   reply.header('x-flyweight-variant', variant)
-  return reply.header('server-timing', serverTiming({ decodeMs: options.decodeMs, queueMs: timing.queueMs, inferMs: timing.inferMs, encodeMs })).send(body)
+  reply.header('server-timing', serverTiming({ decodeMs: options.decodeMs, queueMs: timing.queueMs, inferMs: timing.inferMs, encodeMs }))
+  if (raw.length === 0) return reply.type('application/json; charset=utf-8').send(text)
+  const json = Buffer.from(text)
+  return sendParts(reply.header(HEADER_LENGTH, json.byteLength).type('application/octet-stream'), [json, ...raw])
 }

@@ -1,0 +1,13 @@
+// A body made of parts: copied together when small, streamed one after the other when large.
+import { Readable } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+
+/** Above this, copying costs more than a stream; and the copies, outside of V8's heap, make it collect garbage far too often. */
+const LARGE_BYTES = 64 * 1024
+
+/** Sends the parts as one body; headers other than the length must be set already. */
+export function sendParts(reply: FastifyReply, parts: readonly Buffer[]): FastifyReply {
+  const length = parts.reduce((sum, part) => sum + part.byteLength, 0)
+  if (length <= LARGE_BYTES) return reply.send(Buffer.concat(parts))
+  return reply.header('content-length', length).send(Readable.from(parts))
+}
