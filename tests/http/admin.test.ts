@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Problem } from '#flyweight/http/problem.js'
 import { saveModel } from '#flyweight/onnx/load.js'
 import { decodeModel } from '#flyweight/onnx/proto.js'
-import { scaleModel, startGateway, type TestGateway } from './gateway.js'
+import { startGateway, type TestGateway } from './gateway.js'
+import { scaleModel } from '../scale-model.js'
 
 interface JobView {
   id: string
@@ -78,8 +79,8 @@ describe('models', () => {
   })
 
   it.each<[string, () => { url?: string; payload: Buffer; headers: Record<string, string> }, number, string, RegExp]>([
-    ['no name', () => ({ payload: Buffer.from(scaleModel()), headers: octets }), 400, 'malformed', /name is missing/],
-    ['a name that leaves the folder', () => ({ url: '?name=..%2Fx', payload: Buffer.from(scaleModel()), headers: octets }), 400, 'malformed', /name/],
+    ['no name', () => ({ payload: Buffer.from(scaleModel(2)), headers: octets }), 400, 'malformed', /name is missing/],
+    ['a name that leaves the folder', () => ({ url: '?name=..%2Fx', payload: Buffer.from(scaleModel(2)), headers: octets }), 400, 'malformed', /name/],
     ['what is no model', () => ({ url: '?name=bad', payload: Buffer.from('no model at all'), headers: octets }), 422, 'invalid_model', /./],
     ['an empty body', () => ({ url: '?name=bad', payload: Buffer.alloc(0), headers: octets }), 422, 'invalid_model', /./],
     ['too many bytes', () => ({ url: '?name=big', payload: Buffer.alloc(600_000), headers: octets }), 413, 'too_large', /./],

@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createApp, type App } from '#flyweight/app.js'
 import { loadConfig, type ConfigOverrides } from '#flyweight/config.js'
-import { model, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
+import { model, node, valueInfo } from '#flyweight/onnx/builder.js'
 import { encodeModel, type ValueInfoProto } from '#flyweight/onnx/proto.js'
 import type { DType } from '#flyweight/tensor/tensor.js'
+import { scaleModel } from '../scale-model.js'
 
 export const carried: readonly DType[] = [
   'float32',
@@ -30,20 +31,8 @@ function identity(inputs: readonly ValueInfoProto[], outputs: readonly ValueInfo
   return encodeModel(model({ inputs, outputs, nodes }))
 }
 
-/** y = 2x, [n, 4]. */
-export function scaleModel(factor = 2): Uint8Array<ArrayBuffer> {
-  return encodeModel(
-    model({
-      inputs: [valueInfo('x', 'float32', ['n', 4])],
-      outputs: [valueInfo('y', 'float32', ['n', 4])],
-      nodes: [node('Mul', ['x', 'factor'], ['y'])],
-      initializers: [tensorProto('factor', 'float32', [], [factor])],
-    }),
-  )
-}
-
 const models: Record<string, Uint8Array<ArrayBuffer>> = {
-  scale: scaleModel(),
+  scale: scaleModel(2),
   /** Every dtype in and out, [n, 2] each, by the dtype's name. */
   types: identity(
     carried.map((dtype) => valueInfo(dtype, dtype, ['n', 2])),

@@ -7,7 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { DecisionReport } from '#flyweight/measurements.js'
 import { ArtifactStore } from '#flyweight/registry/artifact-store.js'
 import { openSession } from '#flyweight/runtime/session.js'
-import { externalModel, put, scaleModel } from './models.js'
+import { externalModel, put } from './models.js'
+import { scaleModel } from '../scale-model.js'
 
 let folder: string
 let root: string

@@ -6,18 +6,6 @@ import { create, DataLocation, encodeModel, StringStringEntryProtoSchema } from 
 import type { Profile } from '#flyweight/measurements.js'
 import type { Variant } from '#flyweight/registry/model.js'
 
-/** y = factor · x, [n, 4]. */
-export function scaleModel(factor: number): Uint8Array<ArrayBuffer> {
-  return encodeModel(
-    model({
-      inputs: [valueInfo('x', 'float32', ['n', 4])],
-      outputs: [valueInfo('y', 'float32', ['n', 4])],
-      nodes: [node('Mul', ['x', 'factor'], ['y'])],
-      initializers: [tensorProto('factor', 'float32', [], [factor])],
-    }),
-  )
-}
-
 /** y = x + w, [n, 4], where the four floats of w lie in the file `location`. */
 export function externalModel(location: string): Uint8Array<ArrayBuffer> {
   const w = tensorProto('w', 'float32', [4], [0, 0, 0, 0])

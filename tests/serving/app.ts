@@ -11,18 +11,7 @@ import { encodeModel } from '#flyweight/onnx/proto.js'
 import { ArtifactStore } from '#flyweight/registry/artifact-store.js'
 import type { InferRequest, InferResult } from '#flyweight/serving/request.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
-
-/** y = factor · x, [n, 4]. */
-export function scaleModel(factor: number): Uint8Array<ArrayBuffer> {
-  return encodeModel(
-    model({
-      inputs: [valueInfo('x', 'float32', ['n', 4])],
-      outputs: [valueInfo('y', 'float32', ['n', 4])],
-      nodes: [node('Mul', ['x', 'factor'], ['y'])],
-      initializers: [tensorProto('factor', 'float32', [], [factor])],
-    }),
-  )
-}
+import { scaleModel } from '../scale-model.js'
 
 /** Counts to `times`, about a million a second: a run that lasts as long as it is told to. */
 export function countingModel(): Uint8Array<ArrayBuffer> {

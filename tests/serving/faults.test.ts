@@ -6,7 +6,8 @@ import { model, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
 import { encodeModel } from '#flyweight/onnx/proto.js'
 import { openSession } from '#flyweight/runtime/session.js'
 import { syntheticFeeds } from '#flyweight/runtime/sample-inputs.js'
-import { countingModel, filled, scaleModel, startApp, times, valuesOf, type TestApp } from './app.js'
+import { countingModel, filled, startApp, times, valuesOf, type TestApp } from './app.js'
+import { scaleModel } from '../scale-model.js'
 
 let app: TestApp
 afterEach(async () => {

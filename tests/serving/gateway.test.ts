@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openSession } from '#flyweight/runtime/session.js'
 import { syntheticFeeds } from '#flyweight/runtime/sample-inputs.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
-import { countingModel, filled, scaleModel, startApp, times, valuesOf, type TestApp } from './app.js'
+import { countingModel, filled, startApp, times, valuesOf, type TestApp } from './app.js'
+import { scaleModel } from '../scale-model.js'
 
 let app: TestApp
 beforeAll(async () => {
