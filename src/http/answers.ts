@@ -73,6 +73,24 @@ function problemExample(code: ErrorCode): unknown {
   return problemOf(new FlyweightError(code, detail, pointer === undefined ? {} : { errors: [{ pointer, detail: field ?? detail }] }), '3f2a9c60-1')
 }
 
+/** What can go wrong with any inference, by whichever protocol it comes. */
+export const INFERENCE_FAILURES = [
+  'malformed',
+  'unknown_field',
+  'model_not_found',
+  'variant_not_found',
+  'too_large',
+  'unsupported_media',
+  'inference_failed',
+  'overloaded',
+  'sla_unmet',
+  'model_not_ready',
+  'out_of_memory',
+  'draining',
+  'deadline_passed',
+  'run_timeout',
+] as const satisfies readonly ErrorCode[]
+
 /** The errors of a route by status; a status shared by several codes names them all. `internal` is added everywhere. */
 export function failures(...codes: ErrorCode[]): Record<number, Answer> {
   const answers: Record<number, Answer> = {}

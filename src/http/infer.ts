@@ -4,7 +4,7 @@ import type { FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import type { InferResult } from '../serving/request.js'
 import type { Tensor } from '../tensor/tensor.js'
-import { answer, binaryMedia, component, failures, strict } from './answers.js'
+import { answer, binaryMedia, component, failures, INFERENCE_FAILURES, strict } from './answers.js'
 import { bodyOf, clientSignal } from './body.js'
 import { pointerToken } from './describe.js'
 import { InferBody, inferAnswerExample, InferRequest, inferRequestExample } from './infer-schema.js'
@@ -31,23 +31,7 @@ const schema = {
   body: Type.Unsafe<Buffer>({ ...InferRequest, examples: [inferRequestExample] }),
   response: {
     200: answer('The outputs, which variant made them and why', component('InferAnswer'), inferAnswerExample, binaryMedia),
-    ...failures(
-      'malformed',
-      'unknown_field',
-      'model_not_found',
-      'variant_not_found',
-      'too_large',
-      'unsupported_media',
-      'invalid_input',
-      'inference_failed',
-      'overloaded',
-      'sla_unmet',
-      'model_not_ready',
-      'out_of_memory',
-      'draining',
-      'deadline_passed',
-      'run_timeout',
-    ),
+    ...failures('invalid_input', ...INFERENCE_FAILURES),
   },
 }
 

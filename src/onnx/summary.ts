@@ -11,9 +11,15 @@ export interface Summary {
   /** Elements of all stored tensors but those of int64, bool and string, which hold shapes and indices. */
   parameters: number
   /** Operator → count, over all graphs; operators outside ai.onnx are `domain::name`. */
-  operators: Record<string, number>
-  inputs: TensorSpec[]
-  outputs: TensorSpec[]
+  operators: Readonly<Record<string, number>>
+  inputs: readonly TensorSpec[]
+  outputs: readonly TensorSpec[]
+}
+
+/** A summary, and what only a run can tell. */
+export interface Signature extends Readonly<Summary> {
+  /** The first dimension of every input and output is a free batch dimension: a batch of two gave the same rows as two batches of one. */
+  batchable: boolean
 }
 
 /** @throws FlyweightError `invalid_model` when an input or output is not a tensor of a supported type. */

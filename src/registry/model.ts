@@ -1,19 +1,9 @@
 // What the registry knows of a model and of its variants: plain data, frozen once published.
 import type { Fidelity, Profile, Recipe } from '../measurements.js'
-import type { TensorSpec } from '../tensor/tensor.js'
+import type { Signature } from '../onnx/summary.js'
 import type { Manifest } from './manifest.js'
 
-/** What a model declares, as found out by loading it in probation. */
-export interface Signature {
-  inputs: readonly TensorSpec[]
-  outputs: readonly TensorSpec[]
-  /** True when the first dimension of every input and output is a free batch dimension; proven by a run. */
-  batchable: boolean
-  opset: number
-  parameters: number
-  /** Operator → count. */
-  operators: Readonly<Record<string, number>>
-}
+export type { Signature }
 
 export interface ModelVersion {
   name: string

@@ -1,7 +1,8 @@
 // Probation: a model nobody has run here before is decoded, checked, loaded and run in a process of
 // its own, so that one which crashes, hangs or eats memory takes nothing down but that process.
 import { FlyweightError, type ErrorCode } from '../errors.js'
-import type { Tensor, TensorSpec } from '../tensor/tensor.js'
+import type { Signature } from '../onnx/summary.js'
+import type { Tensor } from '../tensor/tensor.js'
 import { startChild } from './supervised-child.js'
 
 export interface InspectOptions {
@@ -14,16 +15,7 @@ export interface InspectOptions {
 }
 
 export interface Inspection {
-  /** Shaped as the registry's Signature. */
-  signature: {
-    inputs: readonly TensorSpec[]
-    outputs: readonly TensorSpec[]
-    /** Proven: a batch of two gave the same rows as two batches of one. */
-    batchable: boolean
-    opset: number
-    parameters: number
-    operators: Readonly<Record<string, number>>
-  }
+  signature: Signature
   loadMs: number
   /** What loading and running it added to its process. */
   residentBytes: number

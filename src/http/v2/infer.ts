@@ -6,7 +6,7 @@ import type { Sla } from '../../registry/manifest.js'
 import type { ModelVersion } from '../../registry/model.js'
 import type { InferResult } from '../../serving/request.js'
 import { dtypes, type Tensor } from '../../tensor/tensor.js'
-import { answer, binaryMedia, component, failures } from '../answers.js'
+import { answer, binaryMedia, component, failures, INFERENCE_FAILURES } from '../answers.js'
 import { bodyOf, clientSignal } from '../body.js'
 import { serverTiming } from '../infer.js'
 import type { Scope, Services } from '../services.js'
@@ -33,22 +33,7 @@ const schema = {
   consumes: ['application/json', 'application/octet-stream'],
   response: {
     200: answer('The outputs', component('V2InferAnswer'), examples.inferAnswer, binaryMedia),
-    ...failures(
-      'malformed',
-      'unknown_field',
-      'model_not_found',
-      'variant_not_found',
-      'too_large',
-      'unsupported_media',
-      'inference_failed',
-      'overloaded',
-      'sla_unmet',
-      'model_not_ready',
-      'out_of_memory',
-      'draining',
-      'deadline_passed',
-      'run_timeout',
-    ),
+    ...failures(...INFERENCE_FAILURES),
   },
 }
 
