@@ -7,7 +7,7 @@ const LOOP_DELAY_MS = 20
 export function verdicts({ models, plan }) {
   const connections = Math.max(...plan.connections)
   // Where a run takes microseconds, HTTP is all the work there is, and a queue and a lane can only add to it.
-  const worthBatching = models.filter(({ variants }) => variants.find(({ name }) => name === 'fp32').profile.latencies[0].p50Ms >= 1)
+  const worthBatching = models.filter(({ variants }) => variants.find(({ name }) => name === 'fp32').latencies[0].p50Ms >= 1)
   const against = worthBatching.map(({ model, cells }) => {
     const rate = (subject) => cells.find((cell) => cell.subject === subject && cell.encoding === 'binary' && cell.connections === connections).requestsPerSecond
     const value = rate('gateway') / rate('naive')

@@ -92,7 +92,7 @@ export class Executor {
         variant: variant.name,
         fidelity: variant.fidelity.score,
         outputs: parts[index] ?? {},
-        reason: batch.reason,
+        reason: members[index]?.bestEffort && !members[0]?.bestEffort ? FILLED : batch.reason,
         queueMs: startedAt - (members[index]?.enqueuedAt ?? startedAt),
         inferMs: runMs,
         batchSize: rows,
@@ -161,6 +161,9 @@ export class Executor {
     if (kills >= LETHAL) this.#options.setState(variant, 'quarantined', `it took down ${kills} lanes`)
   }
 }
+
+/** Why a variant answered a request that no variant could meet, in a batch of requests that could be met. */
+const FILLED = 'no variant could meet the SLA: answered where a batch had room'
 
 /** Bytes of outputs handed out before other events get their turn: encoding and writing them takes the main thread milliseconds. */
 const TURN_BYTES = 2 * 2 ** 20

@@ -79,14 +79,15 @@ export class ModelQueue {
     return this.#bestEffort.reduce((sum, { rows }) => sum + rows, 0)
   }
 
-  /** What is to be served next: requests that can be met, and only without those the rest. */
+  /** In order of service: requests that can be met, then the rest, which fill what room a batch of the first leaves. */
   get line(): readonly Entry[] {
-    return this.#feasible.length > 0 ? this.#feasible : this.#bestEffort
+    if (this.#bestEffort.length === 0) return this.#feasible
+    return [...this.#feasible, ...this.#bestEffort]
   }
 
   /** Order of service over all queues; lower goes first, best effort after everything that can be met. */
   get urgency(): { bestEffort: boolean; turn: number } {
-    const head = this.line[0]
+    const head = this.#feasible[0] ?? this.#bestEffort[0]
     return { bestEffort: this.#feasible.length === 0, turn: head === undefined ? Infinity : turnOf(head) }
   }
 

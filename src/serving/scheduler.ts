@@ -149,14 +149,15 @@ export class Scheduler {
     const { lanes, limits, executor } = this.#options
     for (;;) {
       const now = performance.now()
-      const head = queue.line[0]
+      const { line } = queue
+      const [head] = line
       if (head === undefined) return Infinity
       const maxBatch = queue.model.signature.batchable ? Math.min(limits.maxBatch, queue.model.manifest.policy?.maxBatch ?? Infinity) : 1
       const candidates = this.candidates(queue, lane)
       queue.msPerRow = leastMsPerRow(candidates, maxBatch) ?? queue.msPerRow
       const decision = dispatch({
         now,
-        queue: queue.line,
+        queue: line,
         candidates,
         arrivalRate: queue.arrivalRate(now),
         lanes: lanes.count,
@@ -169,7 +170,6 @@ export class Scheduler {
       })
       switch (decision.kind) {
         case 'run': {
-          const line = queue.line
           const members = decision.members.map((index) => line[index] as Entry)
           for (const member of members) queue.remove(member)
           this.#reportDepth(queue)
