@@ -146,7 +146,7 @@ export class Gateway {
     }
   }
 
-  #enqueue(request: InferRequest, { queue, sla, rows, deadline }: Assessment, demand: Demand, bestEffort: boolean): Promise<Answered> {
+  #enqueue(request: InferRequest, { queue, sla, rows, deadline, admission }: Assessment, demand: Demand, bestEffort: boolean): Promise<Answered> {
     const { scheduler, requestTimeoutMs } = this.#options
     const now = performance.now()
     const { signal } = request
@@ -167,6 +167,7 @@ export class Gateway {
         rows,
         deadline: bestEffort ? Infinity : deadline,
         bestEffort,
+        displaced: bestEffort && admission.kind === 'unmet' && admission.cause === 'backlog',
         feeds: request.inputs,
         bytes: bytesOf(request.inputs),
         outputs: request.outputs,

@@ -26,6 +26,8 @@ export interface Entry extends Waiting {
   enqueuedAt: number
   /** Absolute milliseconds after which it is given up, deadline or not. */
   expiresAt: number
+  /** Best effort because of the load before it: a faster choice would have kept its deadline. */
+  displaced: boolean
   /** When the deadline passes in the queue: answer late, or refuse. */
   refuseLate: boolean
   /** Fails of other requests' or lanes' making that it has survived. */
@@ -75,8 +77,8 @@ export class ModelQueue {
     return this.#feasible.length + this.#bestEffort.length
   }
 
-  get bestEffortRows(): number {
-    return this.#bestEffort.reduce((sum, { rows }) => sum + rows, 0)
+  get displacedRows(): number {
+    return this.#bestEffort.reduce((sum, { rows, displaced }) => (displaced ? sum + rows : sum), 0)
   }
 
   /** In order of service: requests that can be met, then the rest, which fill what room a batch of the first leaves. */
@@ -122,6 +124,7 @@ export class ModelQueue {
   demote(entry: Entry): void {
     if (!this.remove(entry)) return
     entry.bestEffort = true
+    entry.displaced = true
     entry.deadline = Infinity
     this.restore(entry)
   }

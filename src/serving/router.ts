@@ -58,8 +58,8 @@ export interface DispatchInput {
   maxDelayMs: number
   /** Milliseconds the head has already waited. */
   headWaitedMs: number
-  /** Rows of this queue that wait for best effort: load that was let go. */
-  bestEffortRows: number
+  /** Rows of this queue whose deadline fell to the load before them, not to the speed of the variants. */
+  displacedRows: number
   /** Requests that are usually in the system but are not now: they can be expected shortly. */
   expectedRequests: number
 }
@@ -142,8 +142,8 @@ const LOOKAHEAD = 128
 /** Whether serving everything queued by this plan's variant and batch size meets the arrival rate and each queued deadline. */
 function keepsUp({ rows, prediction, typicalMs, candidate }: Plan, input: DispatchInput): boolean {
   if (prediction === undefined || typicalMs === undefined) return true
-  // More than a round of requests given up means that their deadlines fell to too slow a choice.
-  if (input.bestEffortRows > input.lanes * rows) return false
+  // Deadlines kept by giving others up are not kept: whoever was displaced shows that this choice is too slow.
+  if (input.displacedRows > 0) return false
   if ((input.lanes * rows) / prediction.p50Ms < input.arrivalRate && input.queue.length > 1) return false
   const tail = prediction.p99Ms - prediction.p50Ms + input.epsilonMs + candidate.loadMs
   let ahead = 0

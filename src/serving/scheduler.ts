@@ -165,7 +165,7 @@ export class Scheduler {
         maxBatch,
         maxDelayMs: queue.model.manifest.policy?.maxDelayMs ?? limits.maxDelayMs,
         headWaitedMs: now - head.enqueuedAt,
-        bestEffortRows: queue.bestEffortRows,
+        displacedRows: queue.displacedRows,
         expectedRequests: queue.expectedRequests(now),
       })
       switch (decision.kind) {

@@ -36,7 +36,7 @@ function input(overrides: Partial<DispatchInput>): DispatchInput {
     maxBatch: 32,
     maxDelayMs: 5,
     headWaitedMs: 0,
-    bestEffortRows: 0,
+    displacedRows: 0,
     expectedRequests: 0,
     ...overrides,
   }
@@ -81,9 +81,9 @@ describe('dispatch', () => {
     expect(chosen({ queue, arrivalRate: 0.15 })).toBe('int8 x2')
   })
 
-  it('drops to the faster variant when more than a round of requests was given up', () => {
-    expect(chosen({ queue: [waiting(), waiting()], bestEffortRows: 2 })).toBe('fp32 x2')
-    expect(chosen({ queue: [waiting(), waiting()], bestEffortRows: 3 })).toBe('int8 x2')
+  it('drops to the faster variant when others lost their deadlines to the faithful one', () => {
+    expect(chosen({ queue: [waiting(), waiting()], displacedRows: 0 })).toBe('fp32 x2')
+    expect(chosen({ queue: [waiting(), waiting()], displacedRows: 1 })).toBe('int8 x2')
   })
 
   it('counts the load of a cold variant against the deadline', () => {
