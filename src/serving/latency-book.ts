@@ -22,8 +22,9 @@ const TRUSTED = { runs: 16, fewRuns: 4, ms: 1000 }
 const ROBUST = 8
 /** Inputs of free shape could otherwise make a curve a request, for ever. */
 const MOST_CURVES = 10_000
-/** A variant judged too slow is not run and could never recover: after this long without a run the profile speaks again. */
-const STALE_MS = 60_000
+/** A variant judged too slow is not run and could never recover: after this long without a run
+ *  the profile speaks again, and what was seen before is forgotten: it was another load that made it slow. */
+const STALE_MS = 10_000
 
 class Window {
   readonly #runs: number[] = []
@@ -94,6 +95,10 @@ export class LatencyBook {
   /** Records one run. Odd batch sizes count for the next power of two, scaled along the curve. */
   observe(variant: string, bucket: string, batch: number, ms: number): void {
     const curve = this.#curve(variant, bucket)
+    if (this.#isStale(curve)) {
+      curve.windows.clear()
+      curve.points = pointsOf(curve)
+    }
     const slot = 2 ** Math.ceil(Math.log2(batch))
     const scale = curve.points.length === 0 ? 1 : interpolate(curve.points, slot).p50Ms / interpolate(curve.points, batch).p50Ms
     let window = curve.windows.get(slot)
@@ -114,8 +119,11 @@ export class LatencyBook {
   #points(variant: string, bucket: string): readonly Point[] {
     const curve = this.#curves.get(curveKey(variant, bucket))
     if (curve === undefined) return []
-    const stale = curve.seed.length > 0 && this.#now() - curve.lastRunAt > STALE_MS
-    return stale ? curve.seed : curve.points
+    return this.#isStale(curve) ? curve.seed : curve.points
+  }
+
+  #isStale({ seed, lastRunAt }: Curve): boolean {
+    return seed.length > 0 && this.#now() - lastRunAt > STALE_MS
   }
 
   #curve(variant: string, bucket: string): Curve {

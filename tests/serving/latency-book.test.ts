@@ -37,14 +37,16 @@ describe('LatencyBook', () => {
     expect(seeded().predict('v', wide, 1)).toEqual({ p50Ms: 6, p99Ms: 12 })
   })
 
-  it('believes enough runs over the profile, and the profile again after a minute without runs', () => {
+  it('believes enough runs over the profile, and the profile again after a while without runs, for good', () => {
     const clock = { now: 0 }
     const book = seeded(clock)
     for (let run = 0; run < 3; run++) book.observe('v', '10', 1, 50)
     expect(book.predict('v', bucket, 1)?.p50Ms).toBe(2)
     for (let run = 0; run < 20; run++) book.observe('v', '10', 1, 50)
     expect(book.predict('v', bucket, 1)?.p50Ms).toBe(50)
-    clock.now = 61_000
+    clock.now = 11_000
+    expect(book.predict('v', bucket, 1)?.p50Ms).toBe(2)
+    book.observe('v', '10', 1, 3)
     expect(book.predict('v', bucket, 1)?.p50Ms).toBe(2)
   })
 
