@@ -68,9 +68,11 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   const choice = asked.preset === undefined ? undefined : choosePreset(asked.preset, source, { hasSamples: !synthetic })
   const recipe = choice?.recipe ?? asked.recipe ?? []
   const name = asked.preset ?? recipeName(recipe)
-  const sizeOnly = device === 'cpu' && recipe.every(({ pass }) => pass === 'fp16')
+  const sizeOnly = recipe.every(({ pass }) => passNamed(pass)?.sizeOnly(device) ?? false)
 
   const context: PassContext = {
+    original: source,
+    device,
     samples,
     maxBatch: build.maxBatch,
     threads,

@@ -74,6 +74,7 @@ export const fp16: Pass = {
   description: 'half-precision weights and values: half the size; faster on GPUs only',
   parameters,
   calibrates: false,
+  sizeOnly: (device) => device === 'cpu',
   async run(source, step, { workDir }) {
     const model = await prepare(source, workDir)
     const decisions = halve(model, await floatTensors(model), new Set(step['exclude'] as string[]))

@@ -7,6 +7,10 @@ import type { Samples } from '../samples.js'
 export type Model = ModelProto & { graph: GraphProto }
 
 export interface PassContext {
+  /** The model that the recipe started from: what a pass that repairs compares with. */
+  original: Model
+  /** Where the variant will run: `cpu`, `cuda:0`, … */
+  device: string
   /** Sample inputs, for passes that calibrate. */
   samples: Samples
   /** Rows of a batch that the model accepts: 1 where its batch dimension is fixed. */
@@ -33,6 +37,8 @@ export interface Pass {
   parameters: TObject
   /** True when the pass computes with `samples`. */
   calibrates: boolean
+  /** Whether it only makes models smaller on a device, and promises no speed there. */
+  sizeOnly(device: string): boolean
   /** Leaves `model` as it was; `parameters` are complete and valid. */
   run(model: Model, parameters: RecipeStep, context: PassContext): Promise<PassResult>
 }

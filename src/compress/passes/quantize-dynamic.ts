@@ -30,6 +30,7 @@ export const int8Dynamic: Pass = {
   description: 'int8 weights for MatMul and Gemm, activations quantized at run time; needs no samples',
   parameters,
   calibrates: false,
+  sizeOnly: () => false,
   run(source, step) {
     const model = upgradeOpset(source)
     const options = { exclude: new Set(step['exclude'] as string[]), minWeights: Number(step['minWeights']) }

@@ -31,6 +31,7 @@ export const int8Static: Pass = {
   description: 'int8 weights and activations with scales calibrated on sample inputs',
   parameters,
   calibrates: true,
+  sizeOnly: () => false,
   async run(source, step, context) {
     const model = await prepare(source, context.workDir)
     rewrite(model, canonicalRules)
