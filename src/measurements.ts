@@ -40,6 +40,10 @@ export interface OutputFidelity {
   /** Signal to quantization noise in dB; 200 stands for bitwise equal. */
   sqnrDb: number
   maxError: number
+  /** Kullback-Leibler divergence from the source's distribution over the last axis, in nats a position; where top1 is, of floats. */
+  kl?: number
+  /** What `kl` compares: the output itself where it is a distribution, else its softmax. */
+  klOf?: 'probabilities' | 'softmax'
 }
 
 export interface Fidelity {
@@ -47,12 +51,19 @@ export interface Fidelity {
   score: number
   /** Says in words how `score` was computed. */
   definition: string
+  /** Rows compared on. */
   samples: number
   /** True when no real inputs were available and noise was used. */
   synthetic: boolean
   outputs: Readonly<Record<string, OutputFidelity>>
   /** Share of correct labels, where the samples have labels. */
   accuracy?: { source: number; variant: number }
+  /** Why there is no accuracy although the samples have labels. */
+  labelsUnused?: string
+  /** True when no row compared on was one calibrated on; absent for the source model itself. */
+  heldOut?: boolean
+  /** Rows that passes could calibrate on; absent as above. */
+  calibrationSamples?: number
 }
 
 /** What a pass did to one node, or why it did not. */

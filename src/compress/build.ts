@@ -15,7 +15,7 @@ import { judge } from './gate.js'
 import type { Model, PassContext } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
 import { parseRecipe, recipeName } from './recipe.js'
-import type { Samples } from './samples.js'
+import { holdOut, type Samples } from './samples.js'
 
 export interface BuildRequest {
   sourceFile: string
@@ -23,6 +23,8 @@ export interface BuildRequest {
   /** Preset, short string or steps, as parseRecipe reads them. */
   request: unknown
   samples: Samples
+  /** Samples to judge the result on; without them some of `samples` are kept back for that, where there are enough. */
+  evaluation?: Samples
   /** The samples are noise: good for measuring speed, not for calibrating. */
   synthetic: boolean
   /** Rows a batch of this model may have: 1 where its batch dimension is fixed. */
@@ -61,7 +63,9 @@ const TOOLCHAIN_VERSION = 1
  * @throws FlyweightError `invalid_recipe`, `invalid_model`, `cancelled`; a variant the gate turns down is a result, not an error.
  */
 export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
-  const { sourceFile, workDir, device, threads, samples, synthetic, signal } = build
+  const { sourceFile, workDir, device, threads, synthetic, signal } = build
+  const { calibration, evaluation, heldOut } =
+    build.evaluation === undefined ? holdOut(build.samples) : { calibration: build.samples, evaluation: build.evaluation, heldOut: true }
   const progress = build.onProgress ?? (() => undefined)
   const source = await loadModel(sourceFile)
   const asked = parseRecipe(build.request)
@@ -73,7 +77,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   const context: PassContext = {
     original: source,
     device,
-    samples,
+    samples: calibration,
     maxBatch: build.maxBatch,
     threads,
     workDir,
@@ -84,10 +88,10 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   const file = join(workDir, 'model.onnx')
   await saveModel(model, file)
 
-  const { fidelity, finite } = await evaluate({
+  const { fidelity: compared, finite } = await evaluate({
     sourceFile,
     variantFile: file,
-    samples,
+    samples: evaluation,
     synthetic,
     batch: Math.min(8, build.maxBatch),
     device,
@@ -95,6 +99,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
     signal,
     onProgress: (fraction) => progress(SHARES.passes + fraction * SHARES.evaluate, 'comparing with the source model'),
   })
+  const fidelity = { ...compared, heldOut, calibrationSamples: calibration.rows }
   const { latencies, gateLatencies } = await measure(build, file, (fraction, step) => progress(1 - SHARES.profile + fraction * SHARES.profile, step))
   const [sourceBytes, variantBytes] = [await bytesOf(sourceFile), await bytesOf(file)]
   const changedNodes = nodes.filter(({ action }) => action === 'done').length

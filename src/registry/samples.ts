@@ -6,7 +6,8 @@ import { readdir, readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { FlyweightError, messageOf } from '../errors.js'
 import { readNpz } from '../tensor/npz.js'
-import { allocate, type NumericArray, type Tensor, type TensorSpec } from '../tensor/tensor.js'
+import { copyRows, joinRows } from '../tensor/rows.js'
+import type { Tensor, TensorSpec } from '../tensor/tensor.js'
 import type { Signature } from './model.js'
 
 export interface Samples {
@@ -72,7 +73,7 @@ export async function loadSamples(directory: string, signature: Pick<Signature, 
         const inputs = inputsOf(file)
         const first = Math.max(from, start) - start
         const last = Math.min(from + count, end) - start
-        parts.push(signature.batchable ? mapInputs(inputs, (tensor) => sliceRows(tensor, first, last)) : mapInputs(inputs, copyOf))
+        parts.push(signature.batchable ? mapInputs(inputs, (tensor) => copyRows(tensor, first, last)) : mapInputs(inputs, copyOf))
       }
       return joinRows(parts)
     },
@@ -132,36 +133,6 @@ function mapInputs(inputs: Inputs, change: (tensor: Tensor) => Tensor): Inputs {
 
 function copyOf(tensor: Tensor): Tensor {
   return { ...tensor, data: tensor.data.slice() }
-}
-
-function sliceRows({ dtype, dims, data }: Tensor, first: number, last: number): Tensor {
-  const row = data.length / (dims[0] ?? 1)
-  return { dtype, dims: [last - first, ...dims.slice(1)], data: data.slice(first * row, last * row) }
-}
-
-/** Concatenates along the first axis; the parts must agree in all other dims. */
-function joinRows(parts: readonly Inputs[]): Inputs {
-  const [first] = parts
-  if (!first || parts.length === 1) return first ?? {}
-  return Object.fromEntries(Object.keys(first).map((name) => [name, joinTensors(parts.map((part) => part[name]!))]))
-}
-
-function joinTensors(tensors: readonly Tensor[]): Tensor {
-  const { dtype, dims } = tensors[0]!
-  const other = tensors.find((tensor) => String(tensor.dims.slice(1)) !== String(dims.slice(1)))
-  if (other) throw new FlyweightError('invalid_input', `samples of dims [${dims.join(', ')}] and [${other.dims.join(', ')}] do not fit into one batch`)
-  const joined = allocate(
-    dtype,
-    tensors.reduce((sum, tensor) => sum + tensor.data.length, 0),
-  )
-  let at = 0
-  for (const { data } of tensors) {
-    if (Array.isArray(joined)) joined.splice(at, data.length, ...(data as string[]))
-    else (joined as Float32Array).set(data as Exclude<NumericArray, BigInt64Array | BigUint64Array>, at)
-    at += data.length
-  }
-  const rows = tensors.reduce((sum, tensor) => sum + tensor.dims[0]!, 0)
-  return { dtype, dims: [rows, ...dims.slice(1)], data: joined }
 }
 
 function fault(file: string, detail: string, cause?: unknown): FlyweightError {

@@ -64,6 +64,20 @@ describe('a build', () => {
     })
   })
 
+  it('judges on rows it did not calibrate on, where there are enough', async () => {
+    const taken: number[] = []
+    const many = {
+      ...noiseSamples([1, 28, 28], 20),
+      take: (from: number, count: number) => (taken.push(from), noiseSamples([1, 28, 28], 20).take(from, count)),
+    }
+    await built('int8-static', ({ report }) => expect(report.fidelity).toMatchObject({ samples: 10, calibrationSamples: 10, heldOut: true }), { samples: many })
+    expect(new Set(taken).size).toBe(20)
+    await built('fp16', ({ report }) => expect(report.fidelity).toMatchObject({ samples: 12, calibrationSamples: 12, heldOut: false }))
+    await built('fp16', ({ report }) => expect(report.fidelity).toMatchObject({ samples: 5, calibrationSamples: 12, heldOut: true }), {
+      evaluation: noiseSamples([1, 28, 28], 5),
+    })
+  })
+
   it('gives the same bytes again', async () => {
     const bytes = () => built('int8-static', ({ file }) => readFile(file))
     expect((await bytes()).equals(await bytes())).toBe(true)

@@ -70,6 +70,53 @@ describe('without labels', () => {
   })
 })
 
+describe('divergence', () => {
+  const given = (rows: number[][]): Samples => ({
+    rows: rows.length,
+    digest: 'given',
+    take: (from, count) => ({ x: floats([count, rows[0]!.length], rows.slice(from, from + count).flat()) }),
+  })
+  const same = of([node('Identity', ['x'], ['y'])], [3])
+  const kl = (p: number[], q: number[]) => p.reduce((sum, value, i) => sum + (value === 0 ? 0 : value * Math.log(value / q[i]!)), 0)
+
+  it('compares distributions as they are', async () => {
+    // The variant squares its rows: no distributions any more, and compared as they are too.
+    const rows = [
+      [0.2, 0.3, 0.5],
+      [0, 1, 0],
+    ]
+    const { outputs } = (await run(same, of([node('Mul', ['x', 'x'], ['y'])], [3]), given(rows))).fidelity
+    const expected = rows.map((row) =>
+      kl(
+        row,
+        row.map((value) => value ** 2),
+      ),
+    )
+    expect(outputs['y']!.klOf).toBe('probabilities')
+    expect(outputs['y']!.kl).toBeCloseTo((expected[0]! + expected[1]!) / 2, 5)
+  })
+
+  it('compares the softmax of anything else', async () => {
+    const row = [1, 2, 4]
+    const softmax = (values: number[]) => values.map((value) => Math.exp(value) / values.reduce((sum, other) => sum + Math.exp(other), 0))
+    const { outputs } = (await run(same, of([node('Mul', ['x', 'two'], ['y'])], [3]), given([row]))).fidelity
+    expect(outputs['y']!.klOf).toBe('softmax')
+    expect(outputs['y']!.kl).toBeCloseTo(kl(softmax(row), softmax(row.map((value) => 2 * value))), 5)
+    expect((await run(same, same, given([row]))).fidelity.outputs['y']).toMatchObject({ kl: 0 })
+  })
+
+  it('is taken at each position of a sequence, as the argmax is', async () => {
+    const sequence = of([node('Identity', ['x'], ['y'])], [2, 3])
+    const first = of([node('Mul', ['x', 'm'], ['y'])], [2, 3])
+    first.graph.initializer.push(tensorProto('m', 'float32', [2, 1], [1, -1]))
+    const samples: Samples = { rows: 1, digest: '', take: () => ({ x: floats([1, 2, 3], [1, 2, 3, 1, 2, 3]) }) }
+    const { outputs, score } = (await run(sequence, first, samples)).fidelity
+    expect(score).toBe(0.5)
+    expect(outputs['y']!.top1).toBe(0.5)
+    expect(outputs['y']!.kl).toBeGreaterThan(0)
+  })
+})
+
 describe('with labels', () => {
   const samples: Samples = {
     rows: 4,
@@ -86,6 +133,17 @@ describe('with labels', () => {
     expect(fidelity.accuracy).toEqual({ source: 0.75, variant: 0 })
     expect(fidelity.score).toBe(0)
     expect(fidelity.definition).toContain('correct labels')
+  })
+
+  it.each<[string, Partial<Samples>, RegExp]>([
+    ['reach beyond the classes', { labels: [0, 1, 3, 0] }, /label is 3, but output "y" has classes 0 to 2/],
+    ['belong to no row of scores', { take: (_, count) => ({ x: floats([count, 3, 1], new Array(count * 3).fill(1) as number[]) }) }, /"y" is \[4, 3, 1\]/],
+  ])('says so when labels %s', async (_, changes, reason) => {
+    const source = changes.take === undefined ? identity : of([node('Identity', ['x'], ['y'])], [3, 1])
+    const { fidelity } = await run(source, source, { ...samples, ...changes })
+    expect(fidelity.accuracy).toBeUndefined()
+    expect(fidelity.labelsUnused).toMatch(reason)
+    expect(fidelity.score).toBe(1)
   })
 
   it('gives no bonus for beating the source', async () => {

@@ -56,7 +56,12 @@ export const report = {
   sourceDigest: digest,
   nodes: [{ node: 'conv1', opType: 'Conv', pass: 'int8-static', action: 'done', reason: 'weights per channel, activations by min-max' }],
   passes: [{ pass: 'int8-static', seconds: 3.2, summary: '13 nodes became 31' }],
-  fidelity: { score: 0.992, definition: variant.fidelity.definition },
+  fidelity: {
+    ...variant.fidelity,
+    outputs: { logits: { top1: 0.992, cosine: 0.9998, sqnrDb: 31.4, maxError: 0.21, kl: 0.0007, klOf: 'softmax' } },
+    heldOut: true,
+    calibrationSamples: 256,
+  },
   gate: { admitted: true, reason: 'faithful (0.992) and faster at every batch size', finite: true },
   sourceBytes: model.bytes,
   variantBytes: variant.bytes,

@@ -9,6 +9,31 @@ const tensorSpec = Type.Object({
   dims: Type.Array(Type.Union([Type.Integer(), Type.String()]), { description: 'A string names a symbolic dimension, -1 is free' }),
 })
 const time = Type.String({ description: 'ISO 8601' })
+const fidelity = Type.Object({
+  score: Type.Number({ description: '0 to 1' }),
+  definition: Type.String({ description: 'What the score is, in words' }),
+  samples: Type.Integer({ description: 'Rows compared on' }),
+  synthetic: Type.Boolean({ description: 'True when noise had to stand in for real inputs' }),
+  outputs: Type.Optional(
+    Type.Record(
+      Type.String(),
+      Type.Object({
+        top1: Type.Optional(Type.Number({ description: 'Share of equal argmaxes over the last axis' })),
+        cosine: Type.Number(),
+        sqnrDb: Type.Number({ description: 'Signal to quantization noise; 200 stands for equal' }),
+        maxError: Type.Number(),
+        kl: Type.Optional(Type.Number({ description: 'Divergence from the source model’s distribution, in nats a position' })),
+        klOf: Type.Optional(
+          Type.Enum(['probabilities', 'softmax'], { description: 'Whether the output is a distribution itself or its softmax was compared' }),
+        ),
+      }),
+    ),
+  ),
+  accuracy: Type.Optional(Type.Object({ source: Type.Number(), variant: Type.Number() }, { description: 'Share of correct labels' })),
+  labelsUnused: Type.Optional(Type.String({ description: 'Why there is no accuracy although the samples have labels' })),
+  heldOut: Type.Optional(Type.Boolean({ description: 'True when no row compared on was one calibrated on' })),
+  calibrationSamples: Type.Optional(Type.Integer({ description: 'Rows that passes could calibrate on' })),
+})
 const recipe = Type.Array(Type.Object({ pass: Type.String() }), { description: 'Passes in order, each with its parameters' })
 
 export const adminComponents = {
@@ -44,7 +69,7 @@ export const adminComponents = {
     recipe,
     digest: Type.String(),
     bytes: Type.Integer(),
-    fidelity: Type.Object({ score: Type.Number(), definition: Type.String(), samples: Type.Integer(), synthetic: Type.Boolean() }),
+    fidelity,
     profile: Type.Optional(
       Type.Object({
         machine: Type.String(),
@@ -70,7 +95,7 @@ export const adminComponents = {
       Type.Object({ node: Type.String(), opType: Type.String(), pass: Type.String(), action: Type.Enum(['done', 'skipped']), reason: Type.String() }),
     ),
     passes: Type.Array(Type.Object({ pass: Type.String(), seconds: Type.Number(), summary: Type.String() })),
-    fidelity: Type.Object({ score: Type.Number(), definition: Type.String() }),
+    fidelity,
     gate: Type.Object({ admitted: Type.Boolean(), reason: Type.String(), finite: Type.Boolean() }),
     sourceBytes: Type.Integer(),
     variantBytes: Type.Integer(),
