@@ -53,7 +53,7 @@ function normal(random: () => number): number {
 }
 
 /** Mulberry32 (Tommy Ettinger, public domain): 32 bits of state, uniform in [0, 1). */
-function mulberry32(seed: number): () => number {
+export function mulberry32(seed: number): () => number {
   let state = seed >>> 0
   return () => {
     state = (state + 0x6d2b79f5) >>> 0

@@ -6,6 +6,12 @@ import type { Samples } from '../samples.js'
 
 export type Model = ModelProto & { graph: GraphProto }
 
+/**
+ * Gradient of a loss over the samples with respect to each of a model's float32 initializers named, element by
+ * element. Computing it is the business of whoever trains models.
+ */
+export type GradientSource = (model: Model, initializers: readonly string[], context: PassContext) => Promise<ReadonlyMap<string, Float32Array>>
+
 export interface PassContext {
   /** The model that the recipe started from: what a pass that repairs compares with. */
   original: Model
@@ -18,6 +24,8 @@ export interface PassContext {
   threads: number
   /** Folder for files that are of no use afterwards. */
   workDir: string
+  /** Absent where nothing can compute gradients. */
+  gradients?: GradientSource
   onProgress?: (fraction: number, step: string) => void
   signal?: AbortSignal | undefined
 }
