@@ -4,12 +4,13 @@
 const layers = {
   tensor: [],
   onnx: ['tensor'],
+  wire: ['onnx', 'tensor'],
   runtime: ['onnx', 'tensor'],
   compress: ['onnx', 'runtime', 'tensor'],
-  registry: ['onnx', 'tensor'],
+  registry: ['wire', 'onnx', 'tensor'],
   serving: ['registry', 'runtime', 'tensor'],
   jobs: ['compress', 'registry', 'runtime', 'onnx', 'tensor'],
-  http: ['serving', 'registry', 'jobs', 'tensor', 'config'],
+  http: ['serving', 'registry', 'jobs', 'wire', 'tensor', 'config'],
   telemetry: ['serving', 'config'],
   cli: ['app', 'config', 'compress', 'jobs', 'registry', 'runtime', 'tensor'],
 }

@@ -1,20 +1,20 @@
 // POST /infer, the simple door: decode, hand over to the gateway, encode. Routing, batching and
-// waiting are the gateway's; what a tensor looks like on the wire is wire/'s.
+// waiting are the gateway's; what a tensor looks like on the wire is src/wire's.
 import type { FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import type { InferResult } from '../serving/request.js'
 import type { Tensor } from '../tensor/tensor.js'
 import { answer, binaryMedia, component, failures, INFERENCE_FAILURES, strict } from './answers.js'
 import { bodyOf, clientSignal } from './body.js'
-import { pointerToken } from './describe.js'
+import { pointerToken } from '../wire/describe.js'
 import { InferBody, inferAnswerExample, InferRequest, inferRequestExample } from './infer-schema.js'
 import type { Scope, Services } from './services.js'
 import { bytesPass, checkOf } from './validation.js'
-import { HEADER_LENGTH, rawBytes } from './wire/binary.js'
-import { parseJson, readJsonInput } from './wire/json-read.js'
-import { jsonArray, jsonBase64 } from './wire/json-write.js'
-import { sendParts } from './wire/parts.js'
-import { checkOutputs, decodeAll } from './wire/signature.js'
+import { HEADER_LENGTH, rawBytes } from '../wire/binary.js'
+import { parseJson, readJsonInput } from '../wire/json-read.js'
+import { jsonArray, jsonBase64 } from '../wire/json-write.js'
+import { sendParts } from './parts.js'
+import { checkOutputs, decodeAll } from '../wire/signature.js'
 
 const checkBody = checkOf(InferBody)
 

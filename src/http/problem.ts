@@ -4,7 +4,7 @@ import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { FlyweightError, type ErrorCode, type FieldError } from '../errors.js'
-import { describe } from './describe.js'
+import { describe } from '../wire/describe.js'
 
 export const PROBLEM_TYPE = 'application/problem+json'
 

@@ -4,7 +4,7 @@ import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import type { TLocalizedValidationError } from 'typebox/error'
 import { FlyweightError, type FieldError } from '../errors.js'
-import { describe, pointerToken } from './describe.js'
+import { describe, pointerToken } from '../wire/describe.js'
 
 /** Throws FlyweightError `unknown_field` or `malformed` where a value does not fit. */
 export type Check = (value: unknown) => void

@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Problem } from '#flyweight/http/problem.js'
 import { dtypes, type Tensor } from '#flyweight/tensor/tensor.js'
-import { rawBytes } from '#flyweight/http/wire/binary.js'
+import { rawBytes } from '#flyweight/wire/binary.js'
 import { carried, startGateway, type TestGateway } from './gateway.js'
 
 interface Answer {

@@ -9,7 +9,7 @@ import type { FastifyRequest } from 'fastify'
 import { parse } from 'yaml'
 import { FlyweightError, messageOf } from '../../errors.js'
 import { ManifestSchema, type Manifest } from '../../registry/manifest.js'
-import { describe } from '../describe.js'
+import { describe } from '../../wire/describe.js'
 import { checkOf } from '../validation.js'
 
 export interface Upload {

@@ -1,9 +1,9 @@
 // What a request's inputs and outputs must be to fit a model: names, dtypes, shapes, sizes. Nothing is
 // allocated before it passed here, so a declared shape cannot cost more memory than the body that declares it.
-import { FlyweightError, type FieldError } from '../../errors.js'
-import type { Signature } from '../../registry/model.js'
-import type { Tensor, TensorSpec } from '../../tensor/tensor.js'
-import { describe, pointerToken, shapeText } from '../describe.js'
+import { FlyweightError, type FieldError } from '../errors.js'
+import type { Signature } from '../onnx/summary.js'
+import type { Tensor, TensorSpec } from '../tensor/tensor.js'
+import { describe, pointerToken, shapeText } from './describe.js'
 
 /** An input at fault: 422 with a JSON pointer. */
 export function inputError(pointer: string, detail: string): FlyweightError {

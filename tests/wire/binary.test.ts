@@ -2,10 +2,10 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FlyweightError } from '#flyweight/errors.js'
-import { rawBytes, readRaw, readRawRequest, splitBody } from '#flyweight/http/wire/binary.js'
+import { rawBytes, readRaw, readRawRequest, splitBody } from '#flyweight/wire/binary.js'
 import type { Signature } from '#flyweight/registry/model.js'
 import type { DType, TensorSpec } from '#flyweight/tensor/tensor.js'
-import { anyTensor, same } from '../tensors.js'
+import { anyTensor, same } from '../http/tensors.js'
 
 const spec = (dtype: DType, ...dims: (number | string)[]): TensorSpec => ({ name: 'x', dtype, dims })
 const signature = (batchable: boolean, ...inputs: TensorSpec[]): Signature => ({ inputs, outputs: [], batchable, opset: 21, parameters: 0, operators: {} })

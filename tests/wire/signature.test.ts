@@ -1,7 +1,7 @@
 // Names and shapes against a model's signature: all inputs at fault are reported at once.
 import { describe, expect, it } from 'vitest'
 import type { FlyweightError } from '#flyweight/errors.js'
-import { checkOutputs, checkShape, decodeAll, inputError } from '#flyweight/http/wire/signature.js'
+import { checkOutputs, checkShape, decodeAll, inputError } from '#flyweight/wire/signature.js'
 import type { Signature } from '#flyweight/registry/model.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
 

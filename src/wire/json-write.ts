@@ -1,8 +1,8 @@
 // Tensors → JSON text, written by hand: typed arrays join faster than JSON.stringify walks a copy.
 // float32 is written as the exact double and 64-bit integers as plain digits, so that nothing is lost in
 // the text but the sign of a zero; non-finite floats are the strings "NaN", "Infinity" and "-Infinity", which numpy reads back.
-import { float32FromFloat16 } from '../../tensor/float16.js'
-import type { Tensor } from '../../tensor/tensor.js'
+import { float32FromFloat16 } from '../tensor/float16.js'
+import type { Tensor } from '../tensor/tensor.js'
 import { rawBytes } from './binary.js'
 import { fromBfloat16Bits } from './elements.js'
 

@@ -2,10 +2,10 @@
 // length and the bytes each. Reads are views on the request's body wherever alignment allows.
 // https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 import { isUtf8 } from 'node:buffer'
-import { FlyweightError } from '../../errors.js'
-import type { Signature } from '../../registry/model.js'
-import { dtypes, elementCount, viewBytes, type Tensor, type TensorSpec } from '../../tensor/tensor.js'
-import { shapeText } from '../describe.js'
+import { FlyweightError } from '../errors.js'
+import type { Signature } from '../onnx/summary.js'
+import { dtypes, elementCount, viewBytes, type Tensor, type TensorSpec } from '../tensor/tensor.js'
+import { shapeText } from './describe.js'
 import { inputError } from './signature.js'
 
 export const HEADER_LENGTH = 'inference-header-content-length'

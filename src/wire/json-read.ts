@@ -2,9 +2,9 @@
 // data. JSON.parse gives doubles, which corrupt 64-bit integers beyond 2^53: when an int64 input holds
 // one, the text is parsed a second time with long integers quoted, and only that input is read from it.
 import { isUtf8 } from 'node:buffer'
-import { FlyweightError, messageOf } from '../../errors.js'
-import { allocate, dtypes, elementCount, type Tensor, type TensorSpec } from '../../tensor/tensor.js'
-import { describe, shapeText } from '../describe.js'
+import { FlyweightError, messageOf } from '../errors.js'
+import { allocate, dtypes, elementCount, type Tensor, type TensorSpec } from '../tensor/tensor.js'
+import { describe, shapeText } from './describe.js'
 import { readRaw } from './binary.js'
 import { fillElements, unsafeInteger } from './elements.js'
 import { checkShape, inputError } from './signature.js'

@@ -2,11 +2,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FlyweightError } from '#flyweight/errors.js'
-import { parseJson, readArray, readJsonInput } from '#flyweight/http/wire/json-read.js'
-import { jsonArray, jsonBase64 } from '#flyweight/http/wire/json-write.js'
+import { parseJson, readArray, readJsonInput } from '#flyweight/wire/json-read.js'
+import { jsonArray, jsonBase64 } from '#flyweight/wire/json-write.js'
 import { toFloat16Bits } from '#flyweight/tensor/float16.js'
 import { dtypes, elementCount, type DType, type Tensor, type TensorSpec } from '#flyweight/tensor/tensor.js'
-import { anyTensor, nested, same } from '../tensors.js'
+import { anyTensor, nested, same } from '../http/tensors.js'
 
 const read = (spec: TensorSpec, text: string): Tensor => {
   const body = parseJson(Buffer.from(`{"inputs":{"x":${text}}}`))

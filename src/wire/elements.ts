@@ -1,9 +1,9 @@
 // JSON values → elements of a typed array, checked one by one: the kind of value, whole numbers, range.
 // Non-finite floats have no JSON number, so they are the strings "NaN", "Infinity" and "-Infinity";
 // 64-bit integers may be numbers or decimal strings. Knows nothing of shapes or names.
-import { toFloat16Bits } from '../../tensor/float16.js'
-import type { DType, TensorData } from '../../tensor/tensor.js'
-import { describe } from '../describe.js'
+import { toFloat16Bits } from '../tensor/float16.js'
+import type { DType, TensorData } from '../tensor/tensor.js'
+import { describe } from './describe.js'
 import { inputError } from './signature.js'
 
 /** Thrown for an integer that JSON.parse may have rounded: the caller reads the body's text again, losslessly. */
