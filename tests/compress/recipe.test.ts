@@ -45,7 +45,7 @@ describe('reading', () => {
       { ...staticDefaults, depthwise: false, exclude: ['a', 'b/c'] },
       { pass: 'fp16', exclude: [] },
     ])
-    expect(recipeOf('int8-dynamic(minWeights=0)')).toEqual([{ pass: 'int8-dynamic', minWeights: 0, exclude: [] }])
+    expect(recipeOf('int8-dynamic(minWeights=0)')).toMatchObject([{ pass: 'int8-dynamic', minWeights: 0, exclude: [] }])
     expect(recipeOf('fp16()')).toEqual([{ pass: 'fp16', exclude: [] }])
   })
 

@@ -90,15 +90,21 @@ export interface ChannelOptions {
 export function quantizeChannels(values: Float32Array, { dims, axis, limit, leastScales }: ChannelOptions): ChannelWeights {
   const channels = dims[axis] ?? 1
   const inner = dims.slice(axis + 1).reduce((product, dim) => product * dim, 1)
-  const channelOf = (i: number): number => Math.floor(i / inner) % channels
+  // Plain loops over runs of one channel: models have hundreds of millions of weights.
+  const runs = inner === 0 ? 0 : values.length / inner
   const scales = new Float32Array(channels)
-  values.forEach((value, i) => {
-    const channel = channelOf(i)
-    scales[channel] = Math.max(scales[channel]!, Math.abs(value))
-  })
+  for (let run = 0; run < runs; run++) {
+    let largest = scales[run % channels]!
+    for (let i = run * inner; i < (run + 1) * inner; i++) largest = Math.max(largest, Math.abs(values[i]!))
+    scales[run % channels] = largest
+  }
   scales.forEach((largest, channel) => (scales[channel] = Math.max(largest / limit, leastScales?.[channel] ?? 0)))
   const widest = scales.reduce((most, scale) => Math.max(most, scale), 0)
   scales.forEach((scale, channel) => (scales[channel] = scale > TINY_SCALE ? scale : widest > TINY_SCALE ? widest : 1))
-  const codes = Int8Array.from(values, (value, i) => clamp(roundHalfEven(value / scales[channelOf(i)]!), -limit, limit))
+  const codes = new Int8Array(values.length)
+  for (let run = 0; run < runs; run++) {
+    const scale = scales[run % channels]!
+    for (let i = run * inner; i < (run + 1) * inner; i++) codes[i] = clamp(roundHalfEven(values[i]! / scale), -limit, limit)
+  }
   return { codes, scales }
 }
