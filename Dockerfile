@@ -45,6 +45,7 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["tini", "--", "node", "dist/main.js"]
+# The flag is that of src/runtime/malloc.ts too.
+ENTRYPOINT ["tini", "--", "node", "--initial-old-space-size=128", "dist/main.js"]
 # A container's port is published by whoever runs it, so it listens on all of its own addresses.
 CMD ["serve", "--host", "0.0.0.0", "--data", "/data"]

@@ -3,7 +3,7 @@ import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { mallocEnvironment } from '../dist/runtime/malloc.js'
+import { heapFlags, mallocEnvironment } from '../dist/runtime/malloc.js'
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url))
 const running = new Set()
@@ -25,7 +25,10 @@ export async function startServer(script, args) {
 export async function startGateway({ dataDirectory, modelsDirectory }) {
   const args = ['serve', '--host', '127.0.0.1', '--port', '0', '--data', dataDirectory, '--models', modelsDirectory, '--log-level', 'warn', '--banner']
   const child = track(
-    spawn(process.execPath, [here('../dist/main.js'), ...args], { env: { ...process.env, ...mallocEnvironment }, stdio: ['ignore', 'pipe', 'inherit'] }),
+    spawn(process.execPath, [...heapFlags, here('../dist/main.js'), ...args], {
+      env: { ...process.env, ...mallocEnvironment },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    }),
   )
   const ready = new Promise((resolve) => {
     createInterface({ input: child.stdout }).on('line', (line) => {

@@ -1,6 +1,6 @@
 // `npm run load`: the gateway, a naive server and a bare echo on the same machine in the same run, in
-// interleaved rounds, with the same row in JSON and in binary at 1, 16 and 64 connections. Writes
-// load/report.json and prints a table. `--quick` takes about half a minute; its figures are
+// interleaved rounds, with the same row in JSON and in binary at 1, 16 and 64 connections. Takes about eight
+// minutes; writes load/report.json and prints a table. `--quick` takes about half a minute; its figures are
 // rougher. `--model NAME` measures that model alone.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'

@@ -6,8 +6,8 @@ import { prepare, root } from './setup.mjs'
 
 await prepare()
 
-const { mallocEnvironment } = await import('../dist/runtime/malloc.js')
-const gateway = spawn(process.execPath, [join(root, 'dist', 'main.js'), 'serve', '--banner', ...process.argv.slice(2)], {
+const { heapFlags, mallocEnvironment } = await import('../dist/runtime/malloc.js')
+const gateway = spawn(process.execPath, [...heapFlags, join(root, 'dist', 'main.js'), 'serve', '--banner', ...process.argv.slice(2)], {
   cwd: root,
   // The channel carries nothing; that it closes tells the gateway that this process was killed.
   stdio: ['inherit', 'inherit', 'inherit', 'ipc'],

@@ -1,12 +1,12 @@
 // glibc reads its malloc settings before main() runs, so a process started without them starts itself
 // again, once, with them set; the first process then only passes signals and the exit code through.
 import { spawn } from 'node:child_process'
-import { isTuned, mallocEnvironment } from '../runtime/malloc.js'
+import { heapFlags, isTuned, mallocEnvironment } from '../runtime/malloc.js'
 
 /** Resolves to undefined in a tuned process; otherwise to the exit code of the tuned copy of this process. */
 export async function relaunchTuned(): Promise<number | undefined> {
   if (isTuned(process.env)) return undefined
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+  const child = spawn(process.execPath, [...heapFlags, ...process.execArgv, ...process.argv.slice(1)], {
     // The channel carries nothing; that it closes tells the copy that this process was killed.
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { ...process.env, ...mallocEnvironment },

@@ -13,7 +13,7 @@ import { bytesPass, checkOf } from './validation.js'
 import { HEADER_LENGTH, rawBytes } from '../wire/binary.js'
 import { parseJson, readJsonInput } from '../wire/json-read.js'
 import { jsonArray, jsonBase64 } from '../wire/json-write.js'
-import { sendParts } from './parts.js'
+import { releaseWhenSent, sendParts } from './parts.js'
 import { checkOutputs, decodeAll } from '../wire/signature.js'
 
 const checkBody = checkOf(InferBody)
@@ -65,6 +65,7 @@ export function inferRoutes(scope: Scope, { gateway, repository, config }: Servi
       signal: clientSignal(reply),
       arrivedAt: request.arrivedAt,
     })
+    releaseWhenSent(reply, result)
     const binary = request.headers.accept?.includes('application/octet-stream') === true
     return send(reply, result, { decodeMs, form: binary ? 'binary' : (encoding ?? 'json') })
   })

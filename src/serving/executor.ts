@@ -3,6 +3,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { FlyweightError, messageOf } from '../errors.js'
 import type { Variant, VariantState } from '../registry/model.js'
+import { freeOutputs } from '../runtime/free-outputs.js'
 import type { LaneRun } from '../runtime/lane.js'
 import { bytesOf, concatenate, split } from './collate.js'
 import type { LanePool } from './lane-pool.js'
@@ -79,6 +80,7 @@ export class Executor {
     try {
       const { outputs, runMs } = await this.#run(batch, members)
       const endedAt = performance.now()
+      const release = afterCalls(members.length, () => freeOutputs(outputs))
       const parts = split(
         outputs,
         members.map((member) => member.rows),
@@ -96,6 +98,7 @@ export class Executor {
         queueMs: startedAt - (members[index]?.enqueuedAt ?? startedAt),
         inferMs: runMs,
         batchSize: rows,
+        release,
       }))
     } catch (cause) {
       await this.#runFailed(batch, asFlyweight(cause))
@@ -177,6 +180,15 @@ async function deliver(members: readonly Entry[], answerOf: (index: number) => A
     if (handedOut < TURN_BYTES) continue
     handedOut = 0
     await nextTurn()
+  }
+}
+
+/** Calls `done` at the `count`th call. */
+function afterCalls(count: number, done: () => void): () => void {
+  let left = count
+  return () => {
+    left -= 1
+    if (left === 0) done()
   }
 }
 

@@ -231,6 +231,7 @@ export class Gateway {
       version: model.version,
       variant,
       outputs: request.outputs === undefined ? answer.outputs : Object.fromEntries(request.outputs.map((name) => [name, answer.outputs[name]!])),
+      release: answer.release,
       fidelity,
       timing: { queueMs, inferMs, totalMs, batchSize },
       route: { reason: answer.reason, deadlineMet, ...(request.explain ? { considered: this.#assessor.considered(judged) } : {}) },

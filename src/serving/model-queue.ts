@@ -16,6 +16,8 @@ export interface Answered {
   queueMs: number
   inferMs: number
   batchSize: number
+  /** See InferResult. */
+  release(): void
 }
 
 export interface Entry extends Waiting {

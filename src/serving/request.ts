@@ -39,6 +39,11 @@ export interface InferResult {
   version: string
   variant: string
   outputs: Readonly<Record<string, Tensor>>
+  /**
+   * To be called, at most once, when nobody reads the outputs any more: their memory is free at once then. Who does
+   * not call it leaves it to the garbage collector.
+   */
+  release(): void
   fidelity: number
   timing: { queueMs: number; inferMs: number; totalMs: number; batchSize: number }
   route: { reason: string; deadlineMet: boolean; considered?: readonly Considered[] }

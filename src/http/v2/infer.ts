@@ -14,7 +14,7 @@ import { bytesPass, checkOf } from '../validation.js'
 import { HEADER_LENGTH, rawBytes, readRaw, readRawRequest, splitBody } from '../../wire/binary.js'
 import { parseJson, readArray } from '../../wire/json-read.js'
 import { jsonArray } from '../../wire/json-write.js'
-import { sendParts } from '../parts.js'
+import { releaseWhenSent, sendParts } from '../parts.js'
 import { checkOutputs, checkShape, checkType, decodeAll, inputError } from '../../wire/signature.js'
 import { classify } from './classification.js'
 import * as examples from './examples.js'
@@ -82,6 +82,7 @@ async function infer(
     signal: clientSignal(reply),
     arrivedAt: request.arrivedAt,
   })
+  releaseWhenSent(reply, result)
   return send(reply, result, { id: body.id, forms, decodeMs })
 }
 
