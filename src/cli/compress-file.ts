@@ -7,6 +7,7 @@ import { basename, dirname, extname, join } from 'node:path'
 import { buildVariant } from '../compress/build.js'
 import { FlyweightError } from '../errors.js'
 import { feedSource } from '../jobs/feed-source.js'
+import { SAMPLE_FORMATS } from '../registry/samples.js'
 import { inspectModel } from '../runtime/probation.js'
 import { reportLines } from './report.js'
 import type { Terminal } from './terminal.js'
@@ -32,7 +33,7 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
   })
   const { signature } = await inspectModel(file)
   const { samples, synthetic, feedsAt } = await feedSource({ file, signature, samplesDir: flags.samples, device: 'cpu', threads: 1 })
-  if (flags.samples !== undefined && synthetic) throw new FlyweightError('invalid_input', `${flags.samples} has no .npz files`)
+  if (flags.samples !== undefined && synthetic) throw new FlyweightError('invalid_input', `${flags.samples} has no samples: expected ${SAMPLE_FORMATS}`)
   const workDir = await mkdtemp(join(tmpdir(), 'flyweight-compress-'))
   const bar = terminal.bar()
   try {

@@ -3,7 +3,8 @@
 import { readFile } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { FlyweightError } from '../errors.js'
-import { readNpy, readNpz } from '../tensor/npz.js'
+import { readNpy } from '../tensor/npy.js'
+import { readNpz } from '../tensor/npz.js'
 import { dtypes, type DType, type Tensor } from '../tensor/tensor.js'
 import type { PixelRange } from './pixel-range.js'
 

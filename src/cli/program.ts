@@ -86,7 +86,7 @@ function addCompress(program: Command, done: (code: number) => void): void {
       .requiredOption('-r, --recipe <recipe>', 'preset (int8, fp16) or passes, e.g. int8-static(calibration=min-max)+fp16')
       .option('--model-version <version>', 'version of a served model (default: the newest)')
       .option('-o, --out <file>', 'where the compressed file goes (files only)')
-      .option('--samples <directory>', '.npz sample inputs for calibration and fidelity (files only)')
+      .option('--samples <path>', 'file or folder of sample inputs for calibration and fidelity: .npz, .npy, .jsonl (files only)')
       .option('--min-fidelity <number>', 'least fidelity the gate admits (files only)', fraction)
       .option('--force', 'write the file even when the gate rejects it (files only)'),
   ).action(async (model: string, flags: ClientFlags & CompressFileFlags & { modelVersion?: string }) => {

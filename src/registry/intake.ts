@@ -1,10 +1,10 @@
 // Taking one model file into service: copied into the store, inspected in probation, described as a
 // ModelVersion, and entered in the catalog as its own source variant. What was found out once about a
 // digest on this machine is not found out again.
-import { readFile, readdir } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FlyweightError } from '../errors.js'
-import { readNpz } from '../tensor/npz.js'
+import { openNpz } from '../tensor/array-file.js'
 import type { Tensor } from '../tensor/tensor.js'
 import type { ArtifactStore, StoredArtifact } from './artifact-store.js'
 import type { Catalog } from './catalog.js'
@@ -100,22 +100,18 @@ async function inspected(artifact: StoredArtifact, samplesFolder: string | undef
   }
 }
 
-/** One row of the first sample file, to try the model with; undefined when there is none that can be read. */
-async function firstSample(folder: string | undefined): Promise<Record<string, Tensor> | undefined> {
-  if (folder === undefined) return undefined
+/** One row of the first .npz file, to try the model with; undefined when there is none that can be read. */
+async function firstSample(samples: string | undefined): Promise<Record<string, Tensor> | undefined> {
+  if (samples === undefined) return undefined
   try {
-    const file = (await readdir(folder)).filter((name) => name.endsWith('.npz')).sort()[0]
+    const names = (await stat(samples)).isDirectory() ? (await readdir(samples)).sort().map((name) => join(samples, name)) : [samples]
+    const file = names.find((name) => name.endsWith('.npz'))
     if (file === undefined) return undefined
-    const arrays = [...readNpz(await readFile(join(folder, file)))].filter(([name]) => name !== 'labels' && !name.startsWith('out/'))
-    return Object.fromEntries(arrays.map(([name, tensor]) => [name.replace(/^in\//, ''), firstRow(tensor)]))
+    const arrays = [...openNpz(file)].filter(([name]) => name !== 'labels' && !name.startsWith('out/'))
+    return Object.fromEntries(arrays.map(([name, array]) => [name.replace(/^in\//, ''), array.dims.length === 0 ? array.whole() : array.rows(0, 1)]))
   } catch {
     return undefined
   }
-}
-
-function firstRow({ dtype, dims, data }: Tensor): Tensor {
-  const [rows = 1, ...rest] = dims
-  return { dtype, dims: [1, ...rest], data: data.slice(0, data.length / Math.max(rows, 1)) }
 }
 
 function checkLabels(labels: readonly string[] | undefined, { outputs }: Signature): void {

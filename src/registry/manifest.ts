@@ -23,7 +23,7 @@ export const ManifestSchema = Type.Object(
     labelsAppend: Type.Optional(
       Type.Array(Type.String(), { description: 'Labels that follow those of the file, e.g. [" "] where a dictionary leaves out the space' }),
     ),
-    samples: Type.Optional(Type.String({ description: 'Folder of .npz sample inputs; default samples/' })),
+    samples: Type.Optional(Type.String({ description: 'Sample inputs, a folder or a file: .npz, .npy or JSON Lines; default samples/' })),
     sla: Type.Optional(SlaSchema),
     capture: Type.Optional(Type.Boolean({ description: 'Keep a reservoir of real inputs for calibration; default false' })),
     recipes: Type.Optional(Type.Array(Type.String(), { description: 'Recipes or presets allowed for this model; default all' })),

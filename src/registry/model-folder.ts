@@ -26,7 +26,7 @@ export interface ModelFolder {
   manifest: Manifest
   /** By output index; undefined where the manifest names none. */
   labels: readonly string[] | undefined
-  /** Folder of sample inputs, if there is one. */
+  /** File or folder of sample inputs, if there is one. */
   samples: string | undefined
   /** Changes whenever the settings do. */
   stamp: string
@@ -97,7 +97,7 @@ function labelsOf(text: string, { labelsOffset = 0, labelsAppend = [] }: Manifes
 
 async function samplesFolder(path: string | undefined, folder: string): Promise<string | undefined> {
   const samples = await confinedPath(folder, path ?? 'samples')
-  if (samples === undefined && path !== undefined) throw fault('/samples', `names ${path}, which is no folder inside the model's folder`)
+  if (samples === undefined && path !== undefined) throw fault('/samples', `names ${path}, which is no file or folder inside the model's folder`)
   return samples
 }
 

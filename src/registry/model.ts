@@ -17,7 +17,7 @@ export interface ModelVersion {
   manifest: Manifest
   /** One label per index of the last output axis, where the manifest gives them. */
   labels: readonly string[] | undefined
-  /** Folder of sample inputs (.npz), or undefined. */
+  /** File or folder of sample inputs, or undefined. */
   samples: string | undefined
 }
 

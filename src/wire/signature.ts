@@ -41,7 +41,7 @@ export function checkType(expected: string, came: unknown, pointer: string): voi
  * @param entries name, pointer and what `decode` makes a tensor of
  */
 export function decodeAll<Source>(
-  signature: Signature,
+  signature: Pick<Signature, 'inputs'>,
   entries: readonly { name: string; pointer: string; source: Source }[],
   decode: (spec: TensorSpec, source: Source, pointer: string) => Tensor,
 ): Record<string, Tensor> {
