@@ -3,7 +3,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { totalmem } from 'node:os'
-import { join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Config } from './config.js'
 import { FlyweightError } from './errors.js'
@@ -76,7 +76,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     storeRoot: dataRoot,
   }
   const builds = new Builds({ jobs, catalog, resolve: resolveModel, environment })
-  const { gateway, scheduler, lanes, cache, book } = createServing({ config, catalog, metrics, builds, resolve: resolveModel })
+  const { gateway, scheduler, lanes, cache, book } = createServing({ config, store, catalog, metrics, builds, resolve: resolveModel })
   const runner = new JobRunner({
     queue: jobs,
     concurrency: config.jobs.concurrency,
@@ -153,20 +153,22 @@ export async function createApp(config: Config, { logger = createLogger(config.l
 
 interface ServingParts {
   config: Config
+  store: ArtifactStore
   catalog: Catalog
   metrics: Metrics
   builds: Builds
   resolve(name: string, version?: string): ModelVersion
 }
 
-function createServing({ config, catalog, metrics, builds, resolve: resolveModel }: ServingParts) {
+function createServing({ config, store, catalog, metrics, builds, resolve: resolveModel }: ServingParts) {
   const { serving } = config
   const book = new LatencyBook()
   const budgetBytes = serving.memoryBudgetBytes || Math.floor(Math.min(totalmem(), process.constrainedMemory() || Infinity) / 2)
   const cache: VariantCache = new VariantCache(budgetBytes, {
     load: ({ variant, lane, file }) => {
       const worker = lanes.lane(lane)
-      return worker === undefined ? Promise.reject(new Error(`lane ${lane} is gone`)) : worker.load(variant, file)
+      if (worker === undefined) return Promise.reject(new Error(`lane ${lane} is gone`))
+      return store.withPlainFile(basename(dirname(file)), (plain) => worker.load(variant, plain))
     },
     unload: async ({ variant, lane }) => lanes.lane(lane)?.unload(variant),
     loaded: ({ model, variant, lane, bytes }, loadMs) => {

@@ -105,5 +105,6 @@ export interface DecisionReport {
   fidelity: Fidelity
   gate: GateVerdict
   sourceBytes: number
+  /** As stored: packed where that pays. */
   variantBytes: number
 }

@@ -1,11 +1,9 @@
 // One build from model to judged variant: choose, run the passes, compare, measure, judge. Knows neither
 // the registry nor jobs: the command line uses it on plain files, job processes on a model's artifacts.
-import { readFile, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import type { BatchLatency, DecisionReport, GateLatency, Recipe } from '../measurements.js'
-import { externalFiles } from '../onnx/external-data.js'
 import { loadModel, saveModel } from '../onnx/load.js'
-import { decodeModel } from '../onnx/proto.js'
+import { packModel, plainBytes } from '../onnx/packed.js'
 import { profileInterleaved } from '../runtime/profiler.js'
 import { runtimeVersion } from '../runtime/session.js'
 import type { Tensor } from '../tensor/tensor.js'
@@ -101,7 +99,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   })
   const fidelity = { ...compared, heldOut, calibrationSamples: calibration.rows }
   const { latencies, gateLatencies } = await measure(build, file, (fraction, step) => progress(1 - SHARES.profile + fraction * SHARES.profile, step))
-  const [sourceBytes, variantBytes] = [await bytesOf(sourceFile), await bytesOf(file)]
+  const [sourceBytes, variantBytes] = [await plainBytes(sourceFile), await packModel(file, { signal })]
   const changedNodes = nodes.filter(({ action }) => action === 'done').length
   const gate = judge({
     changedNodes,
@@ -126,13 +124,6 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
     variantBytes,
   }
   return { file, name, recipe, sizeOnly, report, latencies }
-}
-
-/** Size of a model file with the external data beside it. */
-async function bytesOf(file: string): Promise<number> {
-  const external = externalFiles(decodeModel(await readFile(file))).map((location) => join(dirname(file), location))
-  const sizes = await Promise.all([file, ...external].map(async (path) => (await stat(path)).size))
-  return sizes.reduce((sum, size) => sum + size, 0)
 }
 
 async function runPasses(source: Model, recipe: Recipe, context: PassContext): Promise<Pick<DecisionReport, 'nodes' | 'passes'> & { model: Model }> {

@@ -1,16 +1,17 @@
 // Weights kept in files beside the .onnx file. The paths come from the model file, which may be hostile:
 // only plain files inside the model's own folder are read (no absolute path, no `..`, no link that leads out).
 import { constants } from 'node:fs'
-import { open, realpath, type FileHandle } from 'node:fs/promises'
+import { open, readFile, realpath, type FileHandle } from 'node:fs/promises'
 import { isAbsolute, join, relative, sep, win32 } from 'node:path'
 import { FlyweightError, messageOf } from '../errors.js'
 import { dtypeOf } from './builder.js'
 import { allTensors } from './graph.js'
-import { DataLocation, type ModelProto, type TensorProto } from './proto.js'
+import { DataLocation, decodeModel, type ModelProto, type TensorProto } from './proto.js'
 import { dtypes } from '../tensor/tensor.js'
 
 // One read call of Node takes at most 2 GiB − 1.
 const MAX_READ = 1 << 30
+const CHUNK_BYTES = 1 << 20
 
 interface Range {
   location: string
@@ -29,6 +30,26 @@ export function externalFiles(model: ModelProto): string[] {
     if (tensor.dataLocation === DataLocation.EXTERNAL) locations.add(rangeOf(tensor).location)
   }
   return [...locations].sort()
+}
+
+/**
+ * The same of a model file. Only a file whose bytes hold the key under which ONNX stores such a name is decoded at
+ * all, so that models with their weights inside are not even held in memory.
+ */
+export async function externalFilesOf(file: string): Promise<string[]> {
+  const key = Buffer.from('\n\blocation')
+  const handle = await open(file)
+  try {
+    let tail = Buffer.alloc(0)
+    for await (const chunk of handle.createReadStream({ highWaterMark: CHUNK_BYTES, autoClose: false }) as AsyncIterable<Buffer>) {
+      const window = Buffer.concat([tail, chunk])
+      if (window.includes(key)) return externalFiles(decodeModel(await readFile(file)))
+      tail = Buffer.from(window.subarray(-key.length))
+    }
+    return []
+  } finally {
+    await handle.close()
+  }
 }
 
 /**

@@ -1,14 +1,16 @@
-// The content-addressed store of model files: `<root>/<digest>/model.onnx`, its external data beside
-// it, and report.json for what a build produced. Nothing half-written is ever visible: everything is
-// made in `<root>/.tmp`, synced, and renamed into place. Knows nothing of names or versions.
+// The content-addressed store of model files: `<root>/<digest>/model.onnx` with its external data beside it, or
+// both in `packed/` where that pays, and report.json for what a build produced. Nothing half-written is ever
+// visible: everything is made in `<root>/.tmp`, synced, and renamed into place. Knows nothing of names or versions.
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { constants, copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { createReadStream, createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { constants, copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, normalize, relative } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { createGunzip } from 'node:zlib'
 import { FlyweightError } from '../errors.js'
 import type { DecisionReport } from '../measurements.js'
-import { externalFiles, resolveExternalFile } from '../onnx/external-data.js'
-import { decodeModel } from '../onnx/proto.js'
+import { externalFilesOf, resolveExternalFile } from '../onnx/external-data.js'
+import { PACKED_FOLDER, PACKED_SUFFIX } from '../onnx/packed.js'
 
 const MODEL_FILE = 'model.onnx'
 const REPORT_FILE = 'report.json'
@@ -22,7 +24,7 @@ export interface StoredArtifact {
   digest: string
   /** The .onnx file inside the store. */
   file: string
-  /** Model file and external data together. */
+  /** Model file and external data together, as kept. */
   bytes: number
 }
 
@@ -41,21 +43,46 @@ export class ArtifactStore {
     }
   }
 
-  /** Where the artifact's model is, whether or not it is there. */
+  /** Where the artifact's model is when it is kept plain, whether or not it is there; withPlainFile gives one that is. */
   fileOf(digest: string): string {
     return join(this.#directoryOf(digest), MODEL_FILE)
   }
 
   has(digest: string): boolean {
-    return existsSync(this.fileOf(digest))
+    return existsSync(this.fileOf(digest)) || existsSync(join(this.#directoryOf(digest), PACKED_FOLDER, `${MODEL_FILE}${PACKED_SUFFIX}`))
   }
 
   /** The artifact as putFile returned it, without reading its content; undefined when it is not there. */
   async find(digest: string): Promise<StoredArtifact | undefined> {
     if (!this.has(digest)) return undefined
-    const directory = this.#directoryOf(digest)
-    const sizes = await Promise.all((await contentsOf(directory)).map(async (name) => (await stat(join(directory, name))).size))
-    return { digest, file: join(directory, MODEL_FILE), bytes: sizes.reduce((sum, size) => sum + size, 0) }
+    return { digest, file: this.fileOf(digest), bytes: await bytesOf(await this.files(digest)) }
+  }
+
+  /** The artifact's files as they are kept, the model first. */
+  files(digest: string): Promise<ArtifactFile[]> {
+    return filesIn(this.#directoryOf(digest))
+  }
+
+  /**
+   * Calls `work` with the model as a plain file. One that is kept packed is unpacked and checked first, external data
+   * too, and the plain files are gone afterwards: what `work` opened must not need them by then.
+   * @throws FlyweightError `invalid_model` when the artifact is damaged
+   */
+  async withPlainFile<Result>(digest: string, work: (file: string) => Promise<Result>): Promise<Result> {
+    if (existsSync(this.fileOf(digest))) return work(this.fileOf(digest))
+    const directory = await this.makeTemporaryDirectory()
+    try {
+      for (const file of await this.files(digest)) {
+        const target = join(directory, file.name)
+        await mkdir(dirname(target), { recursive: true })
+        await pipeline(chunksOf(file), createWriteStream(target))
+      }
+      const found = await digestOf(await plainFilesIn(directory))
+      if (found !== digest) throw new FlyweightError('invalid_model', `artifact ${digest} is damaged: unpacked it has the digest ${found}`)
+      return await work(join(directory, MODEL_FILE))
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
   }
 
   /** An empty folder inside the store, for putDirectory; cleared at the next start if its process dies. */
@@ -85,11 +112,17 @@ export class ArtifactStore {
   }
 
   /**
-   * Takes over a folder made by makeTemporaryDirectory that holds model.onnx and its external data.
+   * Takes over a folder made by makeTemporaryDirectory that holds model.onnx and its external data. Where it holds them
+   * packed as well (onnx/packed.ts), only that form is kept.
    * The folder is gone afterwards. Storing the same content twice gives the same artifact.
    */
   async putDirectory(directory: string): Promise<StoredArtifact> {
-    const { digest, bytes } = await digestDirectory(directory, { sync: true })
+    const plain = await plainFilesIn(directory)
+    const digest = await digestOf(plain)
+    const packed = await packedFilesIn(directory)
+    if (packed !== undefined) for (const { path } of plain) await rm(path)
+    for (const { path } of packed ?? plain) await syncPath(path)
+    await syncPath(directory)
     const target = this.#directoryOf(digest)
     // What is there is looked at only when it is in the way: whoever stored the same a moment ago keeps theirs.
     for (let attempt = 1; ; attempt++) {
@@ -104,15 +137,15 @@ export class ArtifactStore {
     }
     await syncPath(this.#root)
     await rm(directory, { recursive: true, force: true })
-    return { digest, file: join(target, MODEL_FILE), bytes }
+    return { digest, file: this.fileOf(digest), bytes: await bytesOf(await this.files(digest)) }
   }
 
   /** Reads the whole artifact: true when it is there and its content has this digest. */
   async verify(digest: string): Promise<boolean> {
     try {
-      return (await digestDirectory(this.#directoryOf(digest))).digest === digest
+      return (await digestOf(await this.files(digest))) === digest
     } catch (error) {
-      if (isMissing(error)) return false
+      if (isMissing(error) || isDamage(error)) return false
       throw error
     }
   }
@@ -158,55 +191,74 @@ export class ArtifactStore {
   }
 }
 
-/**
- * Names of the external data files a model refers to. Only a file whose bytes hold the key under which ONNX
- * stores such a name is decoded at all, so that models with their weights inside are not.
- */
 async function externalDataOf(onnxFile: string): Promise<string[]> {
-  const key = Buffer.from('\n\blocation')
-  let tail = Buffer.alloc(0)
-  for await (const chunk of chunksOf(onnxFile)) {
-    const window = Buffer.concat([tail, chunk])
-    if (window.includes(key)) return namesIn(onnxFile)
-    tail = Buffer.from(window.subarray(-key.length))
-  }
-  return []
-}
-
-async function namesIn(onnxFile: string): Promise<string[]> {
-  const names = externalFiles(decodeModel(await readFile(onnxFile))).map(normalize)
-  const reserved = names.find((name) => name === MODEL_FILE || name === REPORT_FILE)
+  const names = (await externalFilesOf(onnxFile)).map(normalize)
+  const reserved = names.find((name) => name === MODEL_FILE || name === REPORT_FILE || isPacked(name))
   if (reserved !== undefined) throw new FlyweightError('invalid_model', `external data may not be called ${reserved}`)
   return names
 }
 
+/** A file of an artifact: `name` is that of the plain file, `path` where its bytes are, packed or not. */
+export interface ArtifactFile {
+  name: string
+  path: string
+  packed: boolean
+}
+
 /** Digest of one file is that of its bytes, as sha256sum prints it; further files follow by name, each after its name. */
-async function digestDirectory(directory: string, options: { sync?: boolean } = {}): Promise<{ digest: string; bytes: number }> {
+async function digestOf(files: readonly ArtifactFile[]): Promise<string> {
   const hash = createHash('sha256')
-  let bytes = 0
-  for (const name of await contentsOf(directory)) {
-    if (name !== MODEL_FILE) hash.update(`\0${name}\0`)
-    for await (const chunk of chunksOf(join(directory, name))) hash.update(chunk)
-    bytes += (await stat(join(directory, name))).size
-    if (options.sync) await syncPath(join(directory, name))
+  for (const file of files) {
+    if (file.name !== MODEL_FILE) hash.update(`\0${file.name}\0`)
+    for await (const chunk of chunksOf(file)) hash.update(chunk)
   }
-  if (options.sync) await syncPath(directory)
-  return { digest: hash.digest('hex'), bytes }
+  return hash.digest('hex')
 }
 
-/** Names of an artifact's files, the model's first, then its external data in order; the report is none of them. */
-async function contentsOf(directory: string): Promise<string[]> {
+async function bytesOf(files: readonly ArtifactFile[]): Promise<number> {
+  const sizes = await Promise.all(files.map(async ({ path }) => (await stat(path)).size))
+  return sizes.reduce((sum, size) => sum + size, 0)
+}
+
+/** An artifact's files as they are kept, the model first, then its external data in order; the report is none of them. */
+async function filesIn(directory: string): Promise<ArtifactFile[]> {
+  const plain = await plainFilesIn(directory)
+  return plain.some(({ name, path }) => name === MODEL_FILE && existsSync(path)) ? plain : ((await packedFilesIn(directory)) ?? plain)
+}
+
+async function plainFilesIn(directory: string): Promise<ArtifactFile[]> {
+  const names = (await namesIn(directory)).filter((name) => name !== MODEL_FILE && name !== REPORT_FILE && !isPacked(name))
+  return [MODEL_FILE, ...names].map((name) => ({ name, path: join(directory, name), packed: false }))
+}
+
+async function packedFilesIn(directory: string): Promise<ArtifactFile[] | undefined> {
+  const folder = join(directory, PACKED_FOLDER)
+  if (!existsSync(folder)) return undefined
+  const names = (await namesIn(folder)).map((name) => name.slice(0, -PACKED_SUFFIX.length)).filter((name) => name !== MODEL_FILE)
+  return [MODEL_FILE, ...names].map((name) => ({ name, path: join(folder, `${name}${PACKED_SUFFIX}`), packed: true }))
+}
+
+async function namesIn(directory: string): Promise<string[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
-  const names = entries.filter((entry) => entry.isFile()).map((entry) => relative(directory, join(entry.parentPath, entry.name)))
-  return [MODEL_FILE, ...names.filter((name) => name !== MODEL_FILE && name !== REPORT_FILE).sort()]
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
+    .sort()
 }
 
-async function* chunksOf(file: string): AsyncGenerator<Buffer> {
-  const handle = await open(file)
+function isPacked(name: string): boolean {
+  return name === PACKED_FOLDER || name.startsWith(join(PACKED_FOLDER, '/'))
+}
+
+/** The plain bytes of a file, packed or not. @throws what zlib throws for one that is damaged */
+async function* chunksOf({ path, packed }: ArtifactFile): AsyncGenerator<Buffer> {
+  const bytes = createReadStream(path, { highWaterMark: CHUNK_BYTES })
+  const plain = packed ? bytes.pipe(createGunzip({ chunkSize: CHUNK_BYTES })) : bytes
+  bytes.on('error', (error) => plain.destroy(error))
   try {
-    yield* handle.createReadStream({ highWaterMark: CHUNK_BYTES, autoClose: false }) as AsyncIterable<Buffer>
+    yield* plain as AsyncIterable<Buffer>
   } finally {
-    await handle.close()
+    bytes.destroy()
   }
 }
 
@@ -221,6 +273,11 @@ async function syncPath(path: string): Promise<void> {
 
 function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ENOENT'
+}
+
+/** A packed file that is no gzip, or ends early. */
+function isDamage(error: unknown): boolean {
+  return /^Z_(DATA|BUF)_ERROR$/.test((error as NodeJS.ErrnoException).code ?? '')
 }
 
 function isAlive(pid: number): boolean {

@@ -3,11 +3,13 @@ import { createHash } from 'node:crypto'
 import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { DecisionReport } from '#flyweight/measurements.js'
 import { ArtifactStore } from '#flyweight/registry/artifact-store.js'
+import { packModel } from '#flyweight/onnx/packed.js'
 import { openSession } from '#flyweight/runtime/session.js'
-import { externalModel, put } from './models.js'
+import { externalModel, put, sparseModel } from './models.js'
 import { scaleModel } from '../scale-model.js'
 
 let folder: string
@@ -120,7 +122,7 @@ describe('the artifact store', () => {
     await expect(store.putFile(linked)).rejects.toMatchObject({ code: 'invalid_model', message: expect.stringContaining('"w.bin"') as string })
     const lacking = put(folder, 'lacking/model.onnx', externalModel('w.bin'))
     await expect(store.putFile(lacking)).rejects.toMatchObject({ code: 'invalid_model', message: expect.stringContaining('"w.bin"') as string })
-    for (const name of ['model.onnx', './model.onnx', 'report.json']) {
+    for (const name of ['model.onnx', './model.onnx', 'report.json', 'packed/w.bin']) {
       const hijacking = put(folder, 'hijacking/net.onnx', externalModel(name))
       put(folder, `hijacking/${name}`, new Uint8Array(16))
       await expect(store.putFile(hijacking)).rejects.toMatchObject({ code: 'invalid_model' })
@@ -159,6 +161,51 @@ describe('the artifact store', () => {
     const { digest } = await store.putDirectory(work)
     expect(existsSync(work)).toBe(false)
     expect(digest).toBe(sha256(scaleModel(5)))
+  })
+
+  it('keeps a sparse model packed, gives it plain to who needs it, and tells when it is damaged', async () => {
+    const bytes = sparseModel(40_000)
+    const build = async () => {
+      const work = await store.makeTemporaryDirectory()
+      writeFileSync(join(work, 'model.onnx'), bytes)
+      const toStore = await packModel(join(work, 'model.onnx'))
+      return { toStore, stored: await store.putDirectory(work) }
+    }
+    const { toStore, stored } = await build()
+    expect(toStore).toBeLessThan(0.3 * bytes.length)
+    expect(stored).toMatchObject({ digest: sha256(bytes), bytes: toStore })
+    expect(await store.find(stored.digest)).toEqual(stored)
+    expect([store.has(stored.digest), await store.verify(stored.digest), existsSync(stored.file)]).toEqual([true, true, false])
+    let unpacked = ''
+    const plain = await store.withPlainFile(stored.digest, async (file) => Promise.resolve(readFileSync((unpacked = file))))
+    expect(plain.equals(bytes)).toBe(true)
+    expect([existsSync(unpacked), ...halfMade()]).toEqual([false])
+    // The same model that comes in plain is the same artifact; what is there stays.
+    expect(await store.putFile(put(folder, 'a.onnx', bytes))).toEqual(stored)
+    expect((await build()).stored).toEqual(stored)
+    const path = (await store.files(stored.digest))[0]!.path
+    const good = readFileSync(path)
+    for (const bad of [good.subarray(0, -20), Buffer.alloc(3), gzipSync(scaleModel(3))]) {
+      writeFileSync(path, bad)
+      expect(await store.verify(stored.digest)).toBe(false)
+      await expect(store.withPlainFile(stored.digest, () => Promise.resolve())).rejects.toThrow()
+      expect(halfMade()).toEqual([])
+    }
+    expect((await build()).stored.digest).toBe(stored.digest)
+    expect(await store.verify(stored.digest)).toBe(true)
+  })
+
+  it('keeps packed external data, too, so that the model runs', async () => {
+    const work = await store.makeTemporaryDirectory()
+    put(work, 'weights/w.bin', Buffer.concat([new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer)]))
+    put(work, 'model.onnx', externalModel('weights/w.bin'))
+    for (const name of ['model.onnx', 'weights/w.bin']) put(work, `packed/${name}.gz`, gzipSync(readFileSync(join(work, name))))
+    const { digest } = await store.putDirectory(work)
+    expect(await store.verify(digest)).toBe(true)
+    const session = await store.withPlainFile(digest, (file) => openSession(file))
+    const { y } = await session.run({ x: { dtype: 'float32', dims: [1, 4], data: Float32Array.of(1, 1, 1, 1) } })
+    await session.release()
+    expect(y?.data).toEqual(Float32Array.of(2, 3, 4, 5))
   })
 
   it('keeps the report of a build beside its artifact, as it was, without changing the digest', async () => {

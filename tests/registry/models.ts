@@ -22,6 +22,20 @@ export function externalModel(location: string): Uint8Array<ArrayBuffer> {
   )
 }
 
+/** y = x · w, of `weights` float32 weights, one in eight of which is not zero. */
+export function sparseModel(weights: number): Uint8Array<ArrayBuffer> {
+  const columns = weights / 4
+  const w = Float32Array.from({ length: weights }, (_, i) => (i % 8 === 3 ? Math.sin(i) : 0))
+  return encodeModel(
+    model({
+      inputs: [valueInfo('x', 'float32', ['n', 4])],
+      outputs: [valueInfo('y', 'float32', ['n', columns])],
+      nodes: [node('MatMul', ['x', 'w'], ['y'])],
+      initializers: [tensorProto('w', 'float32', [4, columns], w)],
+    }),
+  )
+}
+
 /** Writes a file below `folder`, making the folders it needs; returns its path. */
 export function put(folder: string, path: string, content: string | Uint8Array): string {
   const file = join(folder, path)

@@ -1,10 +1,11 @@
 // Variants: their profiles, fidelity, decision reports and artifacts; pinning and deleting them.
 import { createReadStream } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import type { FastifyReply } from 'fastify'
+import { stat } from 'node:fs/promises'
+import { createGunzip } from 'node:zlib'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { FlyweightError } from '../../errors.js'
+import type { ArtifactFile } from '../../registry/artifact-store.js'
 import type { Catalog } from '../../registry/catalog.js'
 import type { Variant } from '../../registry/model.js'
 import { answer, component, emptyAnswer, failures, strict } from '../answers.js'
@@ -82,7 +83,7 @@ export function variantRoutes(scope: Scope, services: Services): void {
   changeRoutes(scope, services)
 }
 
-function artifactRoute(scope: Scope, { catalog }: Services): void {
+function artifactRoute(scope: Scope, { catalog, store }: Services): void {
   scope.get(
     '/admin/variants/:id/artifact',
     {
@@ -97,7 +98,7 @@ function artifactRoute(scope: Scope, { catalog }: Services): void {
         ),
         response: {
           200: {
-            description: 'The file; `ETag` is its digest',
+            description: 'The file; `ETag` is its digest. Sparse files go out as they are kept, in gzip, to clients that accept it',
             content: { 'application/octet-stream': { schema: Type.Unsafe({ type: 'string', format: 'binary' }), example: 'the bytes of model.onnx' } },
           },
           304: emptyAnswer('`If-None-Match` names the digest'),
@@ -108,26 +109,37 @@ function artifactRoute(scope: Scope, { catalog }: Services): void {
     async (request, reply) => {
       const variant = variantOf(catalog, request.params.id)
       const name = request.query.file ?? 'model.onnx'
-      const etag = `"${variant.digest}${name === 'model.onnx' ? '' : `-${encodeURIComponent(name)}`}"`
-      reply.header('etag', etag).header('cache-control', 'private, no-cache')
-      if (request.headers['if-none-match']?.split(/\s*,\s*/).includes(etag)) return reply.code(304).send()
-      return sendArtifact(reply, variant, name)
+      const files = await store.files(variant.digest)
+      const file = files.find((one) => one.name === name)
+      if (file === undefined)
+        throw new FlyweightError('not_found', `${variant.id} has no file ${JSON.stringify(name)}, expected one of ${files.map((one) => one.name).join(', ')}`)
+      return sendArtifact(request, reply, { variant, file: { ...file, size: (await stat(file.path)).size } })
     },
   )
 }
 
-/** Only names that are listed in the artifact's own folder are opened. */
-async function sendArtifact(reply: FastifyReply, { id, name: variantName, model, file }: Variant, name: string): Promise<FastifyReply> {
-  const folder = dirname(file)
-  const names = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isFile() && entry.name !== 'report.json').map((entry) => entry.name)
-  if (!names.includes(name)) throw new FlyweightError('not_found', `${id} has no file ${JSON.stringify(name)}, expected one of ${names.join(', ')}`)
-  const { size } = await stat(join(folder, name))
-  const shown = name === 'model.onnx' ? `${model}-${variantName}.onnx` : name
-  return reply
-    .type('application/octet-stream')
-    .header('content-length', size)
-    .header('content-disposition', `attachment; filename*=UTF-8''${encodeURIComponent(shown)}`)
-    .send(createReadStream(join(folder, name)))
+/** Only files that are part of the artifact are opened. One that is kept packed goes out as it is to who takes gzip. */
+function sendArtifact(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { variant, file }: { variant: Variant; file: ArtifactFile & { size: number } },
+): FastifyReply {
+  const { name, path, packed, size } = file
+  const etag = `${variant.digest}${name === 'model.onnx' ? '' : `-${encodeURIComponent(name)}`}`
+  const encoded = packed && acceptsGzip(request)
+  const [own, other] = encoded ? [`"${etag}+gzip"`, `"${etag}"`] : [`"${etag}"`, `"${etag}+gzip"`]
+  reply.header('etag', own).header('cache-control', 'private, no-cache')
+  if (packed) reply.header('vary', 'accept-encoding')
+  if (request.headers['if-none-match']?.split(/\s*,\s*/).some((tag) => tag === own || tag === other)) return reply.code(304).send()
+  const shown = name === 'model.onnx' ? `${variant.model}-${variant.name}.onnx` : name
+  reply.type('application/octet-stream').header('content-disposition', `attachment; filename*=UTF-8''${encodeURIComponent(shown)}`)
+  if (packed && !encoded) return reply.send(createReadStream(path).pipe(createGunzip()))
+  if (encoded) reply.header('content-encoding', 'gzip')
+  return reply.header('content-length', size).send(createReadStream(path))
+}
+
+function acceptsGzip({ headers }: FastifyRequest): boolean {
+  return /(^|,)\s*(gzip|\*)(?![\w-]|\s*;\s*q=0(\.0*)?\s*(,|$))/i.test(headers['accept-encoding'] ?? '')
 }
 
 function changeRoutes(scope: Scope, { catalog, gateway, store }: Services): void {
