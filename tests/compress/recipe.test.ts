@@ -103,7 +103,7 @@ describe('mistakes', () => {
     [[], '/recipe', 'expected a preset (int8)'],
     [{ pass: 'fp16' }, '/recipe', 'expected a preset (int8)'],
     [undefined, '/recipe', 'got nothing'],
-    ['int4', '/recipe/0/pass', 'got "int4", expected one of int8-static, int8-dynamic, fp16'],
+    ['int3', '/recipe/0/pass', 'got "int3", expected one of int8-static, int8-dynamic'],
     ['fp16+int8', '/recipe/1/pass', 'a preset stands alone'],
     ['fp16(', '/recipe/0', 'got "fp16("'],
     ['fp16(exclude)', '/recipe/0/exclude', 'expected parameter=value'],

@@ -13,7 +13,7 @@ import { once } from '../weights/once.js'
 import { constantProduct, constantTable } from '../weights/products.js'
 import { foldedNodes, labelledNodes } from './decisions.js'
 import type { Model, Pass } from './pass.js'
-import { importMicrosoftOperators, rewriteNodes, scopesOf, storedConstant, type NodeChange, type Scope } from './rewrite-nodes.js'
+import { importMicrosoftOperators, labelIn, rewriteNodes, scopesOf, storedConstant, type NodeChange, type Scope } from './rewrite-nodes.js'
 
 const parameters = Type.Object(
   {
@@ -38,7 +38,7 @@ export const int8Dynamic: Pass = {
     const model = hasUnfoldedWeights(source) ? await prepare(source, workDir) : upgradeOpset(source)
     const options = { exclude: new Set(step['exclude'] as string[]), minWeights: Number(step['minWeights']), embeddings: step['embeddings'] !== false }
     const context: DynamicContext = { unique: tensorNames(model), once: once(), tables: tablesOf(model, options), activations: new Map() }
-    const decisions = rewriteNodes(model, 'int8-dynamic', (node, scope, label) => dynamicForm(node, scope, label, { ...context, ...options }))
+    const decisions = rewriteNodes(model, 'int8-dynamic', (node, scope) => dynamicForm(node, scope, { ...context, ...options }))
     if ([...labelledNodes(model.graph)].some(({ node }) => node.domain === 'com.microsoft')) importMicrosoftOperators(model)
     const done = decisions.filter(({ action }) => action === 'done').length
     return {
@@ -55,9 +55,9 @@ interface Options {
   embeddings: boolean
 }
 
-function dynamicForm(node: NodeProto, scope: Scope, label: string, context: DynamicContext & Options): NodeChange {
+function dynamicForm(node: NodeProto, scope: Scope, context: DynamicContext & Options): NodeChange {
   if (node.domain !== '' && node.domain !== 'ai.onnx') return { reason: `operators of ${node.domain} have no int8 kernel here` }
-  if (context.exclude.has(label)) return { reason: 'excluded by the recipe' }
+  if (context.exclude.has(labelIn(scope, node))) return { reason: 'excluded by the recipe' }
   const tooFew = (count: number) => (count < context.minWeights ? `${count} weights are fewer than ${context.minWeights}: ` : undefined)
   switch (node.opType) {
     case 'MatMul':
@@ -95,9 +95,9 @@ function quantizedTable(node: NodeProto, scope: Scope, { minWeights, embeddings 
 /** Tables that will be stored in int8: products tied to them share their codes. */
 function tablesOf(model: Model, options: Options): Set<TensorProto> {
   const tables = new Set<TensorProto>()
-  for (const scope of scopesOf(model.graph)) {
+  for (const scope of scopesOf(model)) {
     for (const node of scope.graph.node) {
-      if (node.opType !== 'Gather') continue
+      if (node.opType !== 'Gather' || options.exclude.has(labelIn(scope, node))) continue
       const table = quantizedTable(node, scope, options)
       if (!('refusal' in table)) tables.add(table.proto)
     }
@@ -107,7 +107,7 @@ function tablesOf(model: Model, options: Options): Set<TensorProto> {
 
 /** Whether an LSTM's weights are computed from constants, as exporters like to write them: the runtime folds that. */
 function hasUnfoldedWeights(model: Model): boolean {
-  for (const scope of scopesOf(model.graph)) {
+  for (const scope of scopesOf(model)) {
     for (const { opType, input } of scope.graph.node) {
       if (opType === 'LSTM' && [input[1], input[2]].some((weight) => storedConstant(weight ?? '', scope) === undefined)) return true
     }

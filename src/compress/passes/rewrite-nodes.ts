@@ -1,7 +1,6 @@
 // Replaces nodes one by one in every graph of a model, subgraphs included, and keeps the account of it: one
 // decision a node. What becomes of a node is the business of the pass.
 import type { NodeDecision } from '../../measurements.js'
-import { subgraphs } from '../../onnx/attributes.js'
 import { GraphIndex } from '../../onnx/graph.js'
 import { create, OperatorSetIdProtoSchema, type GraphProto, type NodeProto, type TensorProto } from '../../onnx/proto.js'
 import { removeDeadNodes } from '../../onnx/rewrite.js'
@@ -13,6 +12,8 @@ export interface Scope {
   readonly graph: GraphProto
   readonly index: GraphIndex
   readonly outer: Scope | undefined
+  /** What the labels of its nodes begin with. */
+  readonly prefix: string
 }
 
 /** A constant with the graph that holds it, where what replaces it belongs: every reader sees that graph. */
@@ -28,31 +29,41 @@ export type NodeChange = { nodes: NodeProto[]; reason: string } | { nodes?: unde
  * Offers every node to `change`, in order, and puts what it returns in the node's place; drops what is dead
  * afterwards. Changes `model`. Nodes of a subgraph come before the node that owns it.
  */
-export function rewriteNodes(model: Model, pass: string, change: (node: NodeProto, scope: Scope, label: string) => NodeChange): NodeDecision[] {
-  const walk = (graph: GraphProto, outer: Scope | undefined, prefix: string): NodeDecision[] => {
-    const scope: Scope = { graph, index: new GraphIndex(graph, outer?.index), outer }
+export function rewriteNodes(model: Model, pass: string, change: (node: NodeProto, scope: Scope) => NodeChange): NodeDecision[] {
+  const walk = (scope: Scope): NodeDecision[] => {
     const decisions: NodeDecision[] = []
     const nodes: NodeProto[] = []
-    for (const node of graph.node) {
-      const label = prefix + labelOf(node)
-      const inner = [...ownedGraphs(node, prefix)].flatMap((owned) => walk(owned.graph, scope, owned.prefix))
-      const { nodes: replacement, reason } = change(node, scope, label)
+    for (const node of scope.graph.node) {
+      const inner = innerScopes(node, scope).flatMap(walk)
+      const { nodes: replacement, reason } = change(node, scope)
       nodes.push(...(replacement ?? [node]))
-      decisions.push({ node: label, opType: node.opType, pass, action: replacement === undefined ? 'skipped' : 'done', reason }, ...inner)
+      decisions.push({ node: labelIn(scope, node), opType: node.opType, pass, action: replacement === undefined ? 'skipped' : 'done', reason }, ...inner)
     }
-    graph.node = nodes
+    scope.graph.node = nodes
     return decisions
   }
-  const decisions = walk(model.graph, undefined, '')
+  const decisions = walk(outermostScope(model.graph))
   removeDeadNodes(model)
   return decisions
 }
 
 /** Every graph of a model as a scope, outer ones first. */
-export function* scopesOf(graph: GraphProto, outer?: Scope): Generator<Scope> {
-  const scope: Scope = { graph, index: new GraphIndex(graph, outer?.index), outer }
-  yield scope
-  for (const node of graph.node) for (const inner of subgraphs(node)) yield* scopesOf(inner, scope)
+export function scopesOf({ graph }: Model): Scope[] {
+  const inside = (scope: Scope): Scope[] => [scope, ...scope.graph.node.flatMap((node) => innerScopes(node, scope).flatMap(inside))]
+  return inside(outermostScope(graph))
+}
+
+/** The label of a node in its decision. */
+export function labelIn({ prefix }: Scope, node: NodeProto): string {
+  return prefix + labelOf(node)
+}
+
+function outermostScope(graph: GraphProto): Scope {
+  return { graph, index: new GraphIndex(graph), outer: undefined, prefix: '' }
+}
+
+function innerScopes(node: NodeProto, outer: Scope): Scope[] {
+  return [...ownedGraphs(node, outer.prefix)].map(({ graph, prefix }) => ({ graph, index: new GraphIndex(graph, outer.index), outer, prefix }))
 }
 
 /** The constant that `tensor` names in `scope`; undefined where it is computed or an input. */

@@ -67,6 +67,12 @@ export function constantTable(node: NodeProto, scope: Scope): Table | { refusal:
   return { ...stored, rows, width }
 }
 
+/** The matrix as [outer, inner] in memory: what one output is made of lies together. */
+export function byOutput({ proto, transposed, inner, outer }: Matrix): Float32Array<ArrayBuffer> {
+  const values = tensorValues(proto).data as Float32Array<ArrayBuffer>
+  return transposed ? values : flipped(values, inner, outer)
+}
+
 /** The matrix as [inner, outer] in memory. */
 export function byInput({ proto, transposed, inner, outer }: Matrix): Float32Array<ArrayBuffer> {
   const values = tensorValues(proto).data as Float32Array<ArrayBuffer>
