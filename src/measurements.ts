@@ -92,6 +92,16 @@ export interface GateVerdict {
   latencies: readonly GateLatency[]
 }
 
+/** What the runtime made of a variant: read back from the graph that it executes after all its fusions. */
+export interface ExecutedKernels {
+  /** Integer kernels by operator. */
+  counts: Readonly<Record<string, number>>
+  /** Names of the nodes that compute in integers. */
+  integer: readonly string[]
+  /** Names of nodes whose weights are stored as integers, but which compute in float: they cost time instead of saving it. */
+  fellBack: readonly string[]
+}
+
 /** The whole story of one build, stored beside its artifact as report.json. */
 export interface DecisionReport {
   recipe: Recipe
@@ -102,6 +112,8 @@ export interface DecisionReport {
   nodes: readonly NodeDecision[]
   /** One line a pass: node counts before and after, seconds, notes. */
   passes: readonly { pass: string; seconds: number; summary: string }[]
+  /** Absent where the variant has no integers, or runs elsewhere than on the CPU. */
+  kernels?: ExecutedKernels
   fidelity: Fidelity
   gate: GateVerdict
   sourceBytes: number

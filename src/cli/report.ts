@@ -12,7 +12,7 @@ const latencyColumns: readonly Column<GateLatency>[] = [
 
 /** Lines that tell the verdict first, then latency, fidelity, bytes and what happened to the nodes. */
 export function reportLines(report: DecisionReport, paint: Terminal['paint']): string[] {
-  const { gate, fidelity, nodes, passes, chosenBecause, sourceBytes, variantBytes } = report
+  const { gate, fidelity, kernels, nodes, passes, chosenBecause, sourceBytes, variantBytes } = report
   const synthetic = fidelity.synthetic ? paint('yellow', ', on noise: give the model samples for a figure that means something') : ''
   const accuracy =
     fidelity.accuracy === undefined ? [] : [`accuracy  ${percent(fidelity.accuracy.variant)} of labels, source ${percent(fidelity.accuracy.source)}`]
@@ -27,8 +27,15 @@ export function reportLines(report: DecisionReport, paint: Terminal['paint']): s
     ...table(latencyColumns, gate.latencies),
     '',
     ...passes.map(({ pass, seconds, summary }) => `${pass} (${seconds.toFixed(1)} s): ${summary}`),
+    ...(kernels === undefined ? [] : kernelLines(kernels, paint)),
     ...skipped(nodes),
   ]
+}
+
+/** Which integer kernels the runtime runs, and which nodes it computes in float although their weights are integers. */
+function kernelLines({ counts, fellBack }: NonNullable<DecisionReport['kernels']>, paint: Terminal['paint']): string[] {
+  const made = Object.entries(counts).map(([operator, count]) => `${count} ${operator}`)
+  return [`kernels   ${made.join(', ') || 'none'}`, ...(fellBack.length === 0 ? [] : [paint('yellow', `          in float after all: ${fellBack.join(', ')}`)])]
 }
 
 function percent(share: number): string {

@@ -10,6 +10,7 @@ import type { Tensor } from '../tensor/tensor.js'
 import { choosePreset } from './choose.js'
 import { evaluate } from './evaluate.js'
 import { judge } from './gate.js'
+import { executedKernels } from './kernels.js'
 import type { Model, PassContext } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
 import { parseRecipe, recipeName } from './recipe.js'
@@ -97,6 +98,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
     signal,
     onProgress: (fraction) => progress(SHARES.passes + fraction * SHARES.evaluate, 'comparing with the source model'),
   })
+  const kernels = device === 'cpu' ? await executedKernels(file, workDir) : undefined
   const fidelity = { ...compared, heldOut, calibrationSamples: calibration.rows }
   const { latencies, gateLatencies } = await measure(build, file, (fraction, step) => progress(1 - SHARES.profile + fraction * SHARES.profile, step))
   const [sourceBytes, variantBytes] = [await plainBytes(sourceFile), await packModel(file, { signal })]
@@ -118,6 +120,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
     sourceDigest: build.sourceDigest,
     nodes,
     passes,
+    ...(kernels === undefined ? {} : { kernels }),
     fidelity,
     gate,
     sourceBytes,

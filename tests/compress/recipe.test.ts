@@ -5,7 +5,7 @@ import { canonicalRecipe, parseRecipe, recipeHash, recipeName } from '#flyweight
 import { FlyweightError } from '#flyweight/errors.js'
 import type { Recipe } from '#flyweight/measurements.js'
 
-const staticDefaults = { pass: 'int8-static', calibration: 'min-max', depthwise: true, exclude: [] }
+const staticDefaults = { pass: 'int8-static', calibration: 'min-max', percentile: 99.99, depthwise: true, exclude: [] }
 const recipeOf = (input: unknown): Recipe => parseRecipe(input).recipe!
 
 function faultOf(input: unknown): { pointer: string; detail: string } {
@@ -115,7 +115,7 @@ describe('mistakes', () => {
     ['int8-static+int8-dynamic(minWeights=few)', '/recipe/1/minWeights', 'got "few"'],
     ['int8-dynamic(minWeights=-1)', '/recipe/0/minWeights', 'got -1'],
     ['int8-static(depthwise=yes)', '/recipe/0/depthwise', 'got "yes"'],
-    ['int8-static(calibration=entropy)', '/recipe/0/calibration', 'got "entropy"'],
+    ['int8-static(calibration=guess)', '/recipe/0/calibration', 'got "guess"'],
     [['int8-static'], '/recipe/0', 'got "int8-static", expected a step'],
     [[{ pass: 'fp16', exclude: [''] }], '/recipe/0/exclude/0', 'got ""'],
     [[{ pass: 'fp16', exclude: null }], '/recipe/0/exclude', 'got null'],

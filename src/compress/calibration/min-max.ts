@@ -10,13 +10,19 @@ import type { Range } from '../quantize/affine.js'
 import { batchesOf } from '../samples.js'
 
 /** Rows a run; small, because every tensor of the model is alive at once in the unoptimized graph. */
-const BATCH = 4
+export const CALIBRATION_BATCH = 4
 
 /**
- * Runs `model` (opset 18 or newer) on every sample and returns the range of each float tensor named.
+ * Runs `model` (opset 18 or newer) on every sample and returns the range of each float tensor named. `combine` makes
+ * one of what is known and a batch's range: the union of both, unless told otherwise.
  * @throws FlyweightError `invalid_model` when a tensor is not finite on real inputs: it cannot be quantized.
  */
-export async function minMaxRanges(model: Model, tensors: readonly string[], context: PassContext): Promise<Map<string, Range>> {
+export async function minMaxRanges(
+  model: Model,
+  tensors: readonly string[],
+  context: PassContext,
+  combine: (known: Range | undefined, batch: Range) => Range = union,
+): Promise<Map<string, Range>> {
   const ranges = new Map<string, Range>()
   if (tensors.length === 0) return ranges
   const unique = tensorNames(model)
@@ -24,15 +30,14 @@ export async function minMaxRanges(model: Model, tensors: readonly string[], con
   const session = await openSession(encodeModel(observed(model, extremes)), { threads: context.threads })
   try {
     const fetches = extremes.flatMap(({ lowest, highest }) => [lowest, highest])
-    for (const { from, count, feeds } of batchesOf(context.samples, Math.min(BATCH, context.maxBatch))) {
+    for (const { from, count, feeds } of batchesOf(context.samples, Math.min(CALIBRATION_BATCH, context.maxBatch))) {
       context.signal?.throwIfAborted()
       const found = await session.run(feeds, fetches)
       for (const { tensor, lowest, highest } of extremes) {
         const [min, max] = [Number(found[lowest]?.data[0]), Number(found[highest]?.data[0])]
         if (!Number.isFinite(min) || !Number.isFinite(max))
           throw new FlyweightError('invalid_model', `tensor "${tensor}" is not finite on samples ${from} to ${from + count - 1}`)
-        const known = ranges.get(tensor)
-        ranges.set(tensor, known === undefined ? { min, max } : { min: Math.min(known.min, min), max: Math.max(known.max, max) })
+        ranges.set(tensor, combine(ranges.get(tensor), { min, max }))
       }
       context.onProgress?.((from + count) / context.samples.rows, `calibrating ${from + count}/${context.samples.rows}`)
     }
@@ -40,6 +45,10 @@ export async function minMaxRanges(model: Model, tensors: readonly string[], con
     await session.release()
   }
   return ranges
+}
+
+function union(known: Range | undefined, { min, max }: Range): Range {
+  return known === undefined ? { min, max } : { min: Math.min(known.min, min), max: Math.max(known.max, max) }
 }
 
 interface Extremes {

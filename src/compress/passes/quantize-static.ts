@@ -5,7 +5,7 @@ import { GraphIndex } from '../../onnx/graph.js'
 import { tensorNames } from '../../onnx/names.js'
 import { removeDeadNodes, rewrite } from '../../onnx/rewrite.js'
 import { cpuFeatures } from '../../runtime/devices.js'
-import { minMaxRanges } from '../calibration/min-max.js'
+import { calibrate, calibrationMethods, type Calibration, type CalibrationMethod } from '../calibration/calibrate.js'
 import { prepare } from '../prepare.js'
 import { uint8ParamsWithZero, type Range } from '../quantize/affine.js'
 import { canonicalRules } from '../quantize/canonical.js'
@@ -16,7 +16,11 @@ import type { Model, Pass, PassContext } from './pass.js'
 
 const parameters = Type.Object(
   {
-    calibration: Type.Enum(['min-max'], { default: 'min-max', description: 'How ranges are estimated: the least and greatest value seen' }),
+    calibration: Type.Enum([...calibrationMethods], {
+      default: 'min-max',
+      description: 'How ranges are estimated: min-max covers all values seen, the others clip outliers for finer steps',
+    }),
+    percentile: Type.Number({ default: 99.99, minimum: 50, maximum: 100, description: 'Percent of values that calibration `percentile` covers' }),
     depthwise: Type.Boolean({ default: true, description: 'Quantize depthwise convolutions too' }),
     exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes to leave in float' }),
   },
@@ -36,7 +40,8 @@ export const int8Static: Pass = {
     const model = await prepare(source, context.workDir)
     rewrite(model, canonicalRules)
     const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
-    const { plan, ranges } = await planWithRanges(model, options, context)
+    const calibration = { method: step['calibration'] as CalibrationMethod, percentile: Number(step['percentile']) }
+    const { plan, ranges } = await planWithRanges(model, { options, calibration }, context)
     insertQdq(model.graph, { plan, ranges, limit: hasVnni() ? 127 : REDUCED_LIMIT, uniqueName: tensorNames(model) })
     removeDeadNodes(model)
     const done = plan.decisions.filter(({ action }) => action === 'done').length
@@ -48,7 +53,7 @@ export const int8Static: Pass = {
 /** A shift that no zero point expresses well is found out only when ranges are known; the plan is then made again without it. */
 async function planWithRanges(
   model: Model,
-  options: Omit<PlanOptions, 'computedShifts'>,
+  { options, calibration }: { options: Omit<PlanOptions, 'computedShifts'>; calibration: Calibration },
   context: PassContext,
 ): Promise<{ plan: Plan; ranges: ReadonlyMap<string, Range> }> {
   const index = new GraphIndex(model.graph)
@@ -60,7 +65,7 @@ async function planWithRanges(
     const unknown = [...new Set(owners)].filter(
       (tensor) => !ranges.has(tensor) && index.constantProto(tensor) === undefined && !hasFixedParameters(tensor, index),
     )
-    for (const [tensor, range] of await minMaxRanges(model, unknown, context)) ranges.set(tensor, range)
+    for (const [tensor, range] of await calibrate(model, unknown, calibration, context)) ranges.set(tensor, range)
     const costly = [...plan.rescaled.keys()].filter((tensor) => {
       const { input, scale, shift } = rootedAt(tensor, plan.rescaled)
       const range = ranges.get(input)

@@ -95,6 +95,16 @@ export const adminComponents = {
       Type.Object({ node: Type.String(), opType: Type.String(), pass: Type.String(), action: Type.Enum(['done', 'skipped']), reason: Type.String() }),
     ),
     passes: Type.Array(Type.Object({ pass: Type.String(), seconds: Type.Number(), summary: Type.String() })),
+    kernels: Type.Optional(
+      Type.Object(
+        {
+          counts: Type.Record(Type.String(), Type.Integer(), { description: 'Integer kernels by operator' }),
+          integer: Type.Array(Type.String(), { description: 'Nodes that compute in integers' }),
+          fellBack: Type.Array(Type.String(), { description: 'Nodes with integer weights that compute in float after all' }),
+        },
+        { description: 'What the runtime executes after its fusions' },
+      ),
+    ),
     fidelity,
     gate: Type.Object({ admitted: Type.Boolean(), reason: Type.String(), finite: Type.Boolean() }),
     sourceBytes: Type.Integer(),
