@@ -1,20 +1,19 @@
 // Pass `int4`: weights of products and embeddings in blocks of 4 or 8 bits, activations as they are. It finds the
 // weights, has their codes made one matrix after the other, and puts in place the nodes that read them.
-import { setImmediate } from 'node:timers/promises'
 import { Type } from 'typebox'
 import { FlyweightError } from '../../errors.js'
 import type { RecipeStep } from '../../measurements.js'
-import { tensorValues } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import type { NodeProto, TensorProto } from '../../onnx/proto.js'
+import type { NodeProto } from '../../onnx/proto.js'
 import { upgradeOpset } from '../../onnx/upgrade/opset.js'
 import { blockEmbedding, blockProduct, type BlockContext } from '../weights/block-nodes.js'
-import { roundToNearest, type BlockCodes, type BlockFormat } from '../weights/blocks.js'
+import { codesOf, layoutOf, METHODS, type Method, type Weights } from '../weights/block-codes.js'
+import type { BlockFormat } from '../weights/blocks.js'
 import { once } from '../weights/once.js'
-import { byOutput, constantProduct, constantTable, type Product, type Table } from '../weights/products.js'
+import { constantProduct, constantTable } from '../weights/products.js'
 import { foldedNodes } from './decisions.js'
-import type { Model, Pass, PassContext } from './pass.js'
-import { importMicrosoftOperators, labelIn, rewriteNodes, scopesOf, type Scope, type StoredConstant } from './rewrite-nodes.js'
+import type { Model, Pass } from './pass.js'
+import { importMicrosoftOperators, labelIn, rewriteNodes, scopesOf, type Scope } from './rewrite-nodes.js'
 
 const parameters = Type.Object(
   {
@@ -28,8 +27,13 @@ const parameters = Type.Object(
     block: Type.Integer({ default: 32, minimum: 16, maximum: 256, description: 'Weights that share a scale: a power of two' }),
     embeddings: Type.Boolean({ default: true, description: 'Store the tables of Gather in blocks too' }),
     exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes to leave in float' }),
-    method: Type.Enum(['rtn'], { default: 'rtn', description: 'How codes are chosen: rtn takes the nearest' }),
+    method: Type.Enum([...METHODS], {
+      default: 'rtn',
+      description:
+        'How codes are chosen: rtn takes the nearest, hqq fits scales and zero points to the weights, gptq lets errors make up for each other on the samples',
+    }),
     minWeights: Type.Integer({ default: 1024, minimum: 0, description: 'Nodes with fewer weights stay float' }),
+    samples: Type.Integer({ default: 128, minimum: 1, description: 'Most samples that gptq computes with' }),
     symmetric: Type.Boolean({ default: true, description: 'Zero is the middle code; false: each block has a zero point, closer and a little larger' }),
   },
   { additionalProperties: false },
@@ -52,14 +56,14 @@ export const int4: Pass = {
       once: once(),
       tables: new Set([...found.values()].flatMap((weights) => (weights.kind === 'table' ? [weights.proto] : []))),
     }
-    const codes = await codesOf([...found.values()], blocks, context)
+    const codes = await codesOf(model, [...found.values()], { ...blocks, method: step['method'] as Method, samples: Number(step['samples']) }, context)
     const decisions = rewriteNodes(model, 'int4', (node, scope) => {
       const weights = found.get(node) ?? weightsOf(node, scope, options)
       if ('refusal' in weights) return { reason: weights.refusal }
       const own = codes.get(weights.proto)!.get(layoutOf(weights))!
       return weights.kind === 'table'
-        ? { nodes: blockEmbedding(node, weights, own, blocks), reason: `rows in ${options.format.bits} bits` }
-        : { nodes: blockProduct(node, weights, own, blocks), reason: `weights in ${options.format.bits} bits` }
+        ? { nodes: blockEmbedding(node, weights, own.codes, blocks), reason: `rows in ${options.format.bits} bits, ${own.how}` }
+        : { nodes: blockProduct(node, weights, own.codes, blocks), reason: `weights in ${options.format.bits} bits, ${own.how}` }
     })
     if (found.size > 0) importMicrosoftOperators(model)
     const summary = `${found.size} of ${decisions.length} nodes have weights of ${options.format.bits} bits in blocks of ${options.format.block}`
@@ -84,9 +88,6 @@ function optionsOf(step: RecipeStep): Options {
     embeddings: step['embeddings'] !== false,
   }
 }
-
-/** Stored weights that a node can read from blocks. */
-type Weights = ({ kind: 'product' } & Product & StoredConstant) | ({ kind: 'table' } & Table)
 
 function blockWeights(model: Model, options: Options): Map<NodeProto, Weights> {
   const found = new Map<NodeProto, Weights>()
@@ -118,38 +119,4 @@ function weightsOf(node: NodeProto, scope: Scope, { format, exclude, minWeights,
   const { inner, outer, proto, owner } = product.matrix
   if (inner * outer < minWeights) return { refusal: fewer(inner * outer) }
   return { kind: 'product', ...product, proto, owner }
-}
-
-type Layout = 'rows' | 'columns'
-
-/** Which codes of a stored matrix a node reads: those of its rows as they lie, or of its columns. */
-function layoutOf(weights: Weights): Layout {
-  return weights.kind === 'table' || weights.matrix.transposed ? 'rows' : 'columns'
-}
-
-/** Codes by stored tensor and layout: each is made once, in the order of the nodes that read it. */
-async function codesOf(
-  all: readonly Weights[],
-  { format }: BlockContext,
-  { signal, onProgress }: PassContext,
-): Promise<Map<TensorProto, Map<Layout, BlockCodes>>> {
-  const codes = new Map<TensorProto, Map<Layout, BlockCodes>>()
-  for (const [position, weights] of all.entries()) {
-    const own = codes.get(weights.proto) ?? new Map<Layout, BlockCodes>()
-    codes.set(weights.proto, own)
-    const layout = layoutOf(weights)
-    if (own.has(layout)) continue
-    // Lets a signal arrive between two matrices.
-    await setImmediate()
-    signal?.throwIfAborted()
-    own.set(layout, codesOfWeights(weights, format))
-    onProgress?.((position + 1) / all.length, `quantizing ${position + 1}/${all.length}`)
-  }
-  return codes
-}
-
-function codesOfWeights(weights: Weights, format: BlockFormat): BlockCodes {
-  if (weights.kind === 'table') return roundToNearest(tensorValues(weights.proto).data as Float32Array, weights.rows, weights.width, { format })
-  const { matrix } = weights
-  return roundToNearest(byOutput(matrix), matrix.outer, matrix.inner, { format })
 }

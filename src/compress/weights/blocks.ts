@@ -41,7 +41,7 @@ export function blocksOf(width: number, { block }: BlockFormat): number {
  * further from zero than the last code, so values near its negative are off by up to a step; else nothing is off by
  * more than half a step.
  */
-function blockParams(values: Float32Array | Float64Array, from: number, to: number, { bits, symmetric }: BlockFormat): BlockParams {
+export function blockParams(values: Float32Array | Float64Array, from: number, to: number, { bits, symmetric }: BlockFormat): BlockParams {
   let [min, max] = [0, 0]
   for (let i = from; i < to; i++) {
     min = Math.min(min, values[i]!)
@@ -53,20 +53,23 @@ function blockParams(values: Float32Array | Float64Array, from: number, to: numb
   return { scale, zero: symmetric ? middle : clamp(roundHalfEven(-min / scale), 0, 2 ** bits - 1) }
 }
 
-function codeOf(value: number, { scale, zero }: BlockParams, bits: number): number {
+export function codeOf(value: number, { scale, zero }: BlockParams, bits: number): number {
   return clamp(roundHalfEven(value / scale) + zero, 0, 2 ** bits - 1)
 }
 
-function emptyCodes(rows: number, width: number, format: BlockFormat): BlockCodes {
+export function emptyCodes(rows: number, width: number, format: BlockFormat): BlockCodes {
   const blocks = rows * blocksOf(width, format)
   return { rows, width, codes: new Uint8Array(rows * width), scales: new Float32Array(blocks), zeros: new Uint8Array(blocks) }
 }
 
-/** Chooses the parameters of one block; `rounded` are those that cover its range. */
-type Refine = (values: Float32Array, from: number, to: number, rounded: BlockParams) => BlockParams
+/** Chooses the parameters of the block values[range]; `rounded` are those that cover it. */
+type Refine = (values: Float32Array, range: readonly [number, number], rounded: BlockParams, format: BlockFormat) => BlockParams
 
-/** Each weight to its nearest code, with the parameters that cover its block or that `refine` makes of them. */
-export function roundToNearest(values: Float32Array, rows: number, width: number, { format, refine }: { format: BlockFormat; refine?: Refine }): BlockCodes {
+/** Each of [rows, width] weights to its nearest code, with the parameters that cover its block or that `refine` makes of them. */
+export function roundToNearest(
+  values: Float32Array,
+  { rows, width, format, refine }: { rows: number; width: number; format: BlockFormat; refine?: Refine | undefined },
+): BlockCodes {
   const made = emptyCodes(rows, width, format)
   const blocks = blocksOf(width, format)
   for (let row = 0; row < rows; row++) {
@@ -74,7 +77,7 @@ export function roundToNearest(values: Float32Array, rows: number, width: number
       const from = row * width + block * format.block
       const to = Math.min(from + format.block, (row + 1) * width)
       const rounded = blockParams(values, from, to, format)
-      const params = refine?.(values, from, to, rounded) ?? rounded
+      const params = refine?.(values, [from, to], rounded, format) ?? rounded
       made.scales[row * blocks + block] = params.scale
       made.zeros[row * blocks + block] = params.zero
       for (let i = from; i < to; i++) made.codes[i] = codeOf(values[i]!, params, format.bits)

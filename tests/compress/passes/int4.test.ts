@@ -194,7 +194,7 @@ describe('the pass', () => {
     expect(encodeModel(first.model)).toEqual(encodeModel(second.model))
     expect(source.graph.node.map(({ opType }) => opType)).toEqual(['MatMul', 'MatMul', 'Relu'])
     expect(first.decisions.map(({ reason }) => reason)).toEqual([
-      'weights in 4 bits',
+      'weights in 4 bits, to the nearest',
       'its right operand is not constant',
       'Relu has no kernel for weights in blocks',
     ])
