@@ -66,13 +66,15 @@ function innerScopes(node: NodeProto, outer: Scope): Scope[] {
   return [...ownedGraphs(node, outer.prefix)].map(({ graph, prefix }) => ({ graph, index: new GraphIndex(graph, outer.index), outer, prefix }))
 }
 
-/** The constant that `tensor` names in `scope`; undefined where it is computed or an input. */
+/** The constant that `tensor` names in `scope`, an Identity of one included; undefined where it is computed or an input. */
 export function storedConstant(tensor: string, scope: Scope): StoredConstant | undefined {
   for (let at: Scope | undefined = scope; at !== undefined; at = at.outer) {
     const { graph, index } = at
-    const local = index.initializer(tensor) ?? (index.producer(tensor)?.opType === 'Constant' ? index.constantProto(tensor) : undefined)
+    const producer = index.producer(tensor)
+    if (producer?.opType === 'Identity') return storedConstant(producer.input[0] ?? '', at)
+    const local = index.initializer(tensor) ?? (producer?.opType === 'Constant' ? index.constantProto(tensor) : undefined)
     if (local !== undefined) return { proto: local, owner: graph }
-    if (index.producer(tensor) !== undefined || graph.input.some(({ name }) => name === tensor)) return undefined
+    if (producer !== undefined || graph.input.some(({ name }) => name === tensor)) return undefined
   }
   return undefined
 }

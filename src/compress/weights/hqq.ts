@@ -11,49 +11,42 @@ const [PENALTY, GROWTH] = [10, 1.05]
 
 /** Parameters with the least error by square roots, among those whose squared error is not above that of `rounded`. */
 export function refineBlock(values: Float32Array, [from, to]: readonly [number, number], rounded: BlockParams, { bits, symmetric }: BlockFormat): BlockParams {
+  const [targets, codes] = [new Float64Array(to - from), new Float64Array(to - from)]
   let best = rounded
-  const limit = errorOf(values, from, to, rounded, bits)
-  let least = limit.roots
+  let [least, limit] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
   let { scale, zero } = rounded
-  for (let iteration = 0, penalty = PENALTY; iteration < ITERATIONS; iteration++, penalty *= GROWTH) {
-    let shifts = 0
-    const targets: number[] = []
-    const codes: number[] = []
+  for (let iteration = 0, penalty = PENALTY; ; iteration++, penalty *= GROWTH) {
+    let [squares, roots, shifts] = [0, 0, 0]
     for (let i = from; i < to; i++) {
       const value = values[i]!
       const code = codeOf(value, { scale, zero }, bits)
-      const error = value / scale - (code - zero)
-      const outlier = Math.max(0, Math.abs(error) - 1 / (penalty * Math.sqrt(Math.abs(error) + Number.EPSILON)))
-      const target = value - Math.sign(error) * outlier * scale
-      targets.push(target)
-      codes.push(code)
+      const off = value - scale * (code - zero)
+      squares += off * off
+      roots += Math.sqrt(Math.abs(off))
+      const steps = Math.abs(off / scale)
+      const outlier = Math.max(0, steps - 1 / (penalty * Math.sqrt(steps + Number.EPSILON)))
+      const target = value - Math.sign(off) * outlier * Math.abs(scale)
+      targets[i - from] = target
+      codes[i - from] = code
       shifts += code - target / scale
     }
-    if (!symmetric) zero = clamp(roundHalfEven(shifts / codes.length), 0, 2 ** bits - 1)
-    let [products, squares] = [0, 0]
-    codes.forEach((code, i) => {
-      products += targets[i]! * (code - zero)
-      squares += (code - zero) ** 2
-    })
-    const fitted = Math.fround(products / squares)
-    // Codes that are all zero, or fit a scale of the other sign, say nothing.
-    if (!(fitted * rounded.scale > 0) || !Number.isFinite(1 / fitted)) break
-    scale = fitted
-    const { squares: squared, roots } = errorOf(values, from, to, { scale, zero }, bits)
-    if (roots < least && squared <= limit.squares) {
+    // The first round tells how good plain rounding is.
+    if (iteration === 0) limit = squares
+    if (roots < least && squares <= limit) {
       best = { scale, zero }
       least = roots
     }
+    if (iteration === ITERATIONS) return best
+    if (!symmetric) zero = clamp(roundHalfEven(shifts / codes.length), 0, 2 ** bits - 1)
+    let [products, norm] = [0, 0]
+    for (let i = 0; i < codes.length; i++) {
+      const steps = codes[i]! - zero
+      products += targets[i]! * steps
+      norm += steps * steps
+    }
+    const fitted = Math.fround(products / norm)
+    // Codes that are all zero, or fit a scale of the other sign, say nothing.
+    if (!(fitted * rounded.scale > 0) || !Number.isFinite(1 / fitted)) return best
+    scale = fitted
   }
-  return best
-}
-
-function errorOf(values: Float32Array, from: number, to: number, params: BlockParams, bits: number): { squares: number; roots: number } {
-  let [squares, roots] = [0, 0]
-  for (let i = from; i < to; i++) {
-    const error = Math.abs(values[i]! - params.scale * (codeOf(values[i]!, params, bits) - params.zero))
-    squares += error * error
-    roots += Math.sqrt(error)
-  }
-  return { squares, roots }
 }
