@@ -18,6 +18,7 @@ import { ArtifactStore } from './registry/artifact-store.js'
 import { Catalog } from './registry/catalog.js'
 import type { ModelVersion, Variant } from './registry/model.js'
 import { Repository } from './registry/repository.js'
+import { TrafficCapture } from './registry/traffic-capture.js'
 import { machineFingerprint } from './runtime/devices.js'
 import { inspectModel } from './runtime/probation.js'
 import { runtimeVersion } from './runtime/session.js'
@@ -75,8 +76,9 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     profileBudgetMs: config.jobs.profileBudgetMs,
     storeRoot: dataRoot,
   }
-  const builds = new Builds({ jobs, catalog, resolve: resolveModel, environment })
-  const { gateway, scheduler, lanes, cache, book } = createServing({ config, store, catalog, metrics, builds, resolve: resolveModel })
+  const capture = new TrafficCapture({ root: join(dataRoot, 'capture'), observer: metrics, warn: (fields, message) => logger.warn(fields, message) })
+  const builds = new Builds({ jobs, catalog, resolve: resolveModel, environment, captured: (model) => capture.rowsOf(model) })
+  const { gateway, scheduler, lanes, cache, book } = createServing({ config, store, catalog, metrics, builds, capture, resolve: resolveModel })
   const runner = new JobRunner({
     queue: jobs,
     concurrency: config.jobs.concurrency,
@@ -85,7 +87,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     log: logger,
     apply: (job, result) => applyResult(catalog, job, result),
   })
-  const services = { gateway, repository, catalog, jobs, store, builds, metrics, config, logger, version }
+  const services = { gateway, repository, catalog, jobs, store, builds, capture, metrics, config, logger, version }
   const server = buildServer(services)
 
   const seed = (variant: Variant, model: ModelVersion) => {
@@ -94,6 +96,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   }
   repository.on('ready', (model) => {
     gateway.open()
+    capture.follow(model)
     const variants = catalog.variants(model.name, model.version)
     for (const variant of variants) seed(variant, model)
     if (variants.some(({ source, profile }) => source && profile === undefined)) builds.profileModel(model)
@@ -125,7 +128,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     clearInterval(idle)
     scheduler.close()
     await Promise.all([server.close(), runner.stop(), repository.close()])
-    await lanes.close()
+    await Promise.all([lanes.close(), capture.flush()])
     jobs.close()
     catalog.close()
     metrics.close()
@@ -157,10 +160,11 @@ interface ServingParts {
   catalog: Catalog
   metrics: Metrics
   builds: Builds
+  capture: TrafficCapture
   resolve(name: string, version?: string): ModelVersion
 }
 
-function createServing({ config, store, catalog, metrics, builds, resolve: resolveModel }: ServingParts) {
+function createServing({ config, store, catalog, metrics, builds, capture, resolve: resolveModel }: ServingParts) {
   const { serving } = config
   const book = new LatencyBook()
   const budgetBytes = serving.memoryBudgetBytes || Math.floor(Math.min(totalmem(), process.constrainedMemory() || Infinity) / 2)
@@ -215,6 +219,7 @@ function createServing({ config, store, catalog, metrics, builds, resolve: resol
     scheduler,
     builds,
     observer: metrics,
+    capture: (model, inputs) => capture.offer(model, inputs),
     requestTimeoutMs: serving.requestTimeoutMs,
     waitTimeoutMs: serving.waitTimeoutMs,
   })

@@ -7,6 +7,7 @@ import type { Job, JobQueue } from '../jobs/queue.js'
 import type { ArtifactStore } from '../registry/artifact-store.js'
 import type { Catalog } from '../registry/catalog.js'
 import type { Manifest, Sla } from '../registry/manifest.js'
+import type { CaptureStatus } from '../registry/traffic-capture.js'
 import type { ModelStatus, ModelVersion, Variant } from '../registry/model.js'
 import type { CacheSnapshot, InferRequest, InferResult, ModelStats, RouteExplanation } from '../serving/request.js'
 
@@ -40,6 +41,13 @@ export interface Builds {
   profile(model: string, version?: string): Job
 }
 
+/** The sample of real inputs of each model. */
+export interface CapturePort {
+  status(model: ModelVersion): CaptureStatus
+  clear(model: ModelVersion): Promise<void>
+  forget(name: string, version?: string): Promise<void>
+}
+
 export interface Services {
   gateway: GatewayPort
   repository: RepositoryPort
@@ -47,6 +55,7 @@ export interface Services {
   jobs: JobQueue
   store: ArtifactStore
   builds: Builds
+  capture: CapturePort
   metrics: { contentType: string; text(): Promise<string> }
   config: Config
   logger: FastifyBaseLogger

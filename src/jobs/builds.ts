@@ -23,6 +23,8 @@ export interface BuildsOptions {
   catalog: Catalog
   resolve(name: string, version?: string): ModelVersion
   environment: BuildEnvironment
+  /** Folder of rows captured from the model's traffic, if there are any. */
+  captured?(model: ModelVersion): string | undefined
 }
 
 const DEFAULT_ON_DEMAND = ['int8']
@@ -106,6 +108,7 @@ export class Builds {
 
   #submit(model: ModelVersion, request: unknown, { name, key, idempotencyKey }: { name: string; key: string; idempotencyKey?: string }): Job {
     const { device, threads, machine, batches, profileBudgetMs, storeRoot } = this.#options.environment
+    const captured = this.#options.captured?.(model)
     const payload: CompressPayload = {
       model: model.name,
       version: model.version,
@@ -114,6 +117,7 @@ export class Builds {
       sourceDigest: model.digest,
       signature: model.signature,
       ...(model.samples === undefined ? {} : { samplesDir: model.samples }),
+      ...(captured === undefined ? {} : { capturedDir: captured }),
       request,
       device,
       threads,

@@ -1,9 +1,11 @@
 // The compress job: builds one variant of a model, measures it beside its parent, and puts its artifact
 // into the store. Runs in a job process; what the gateway does with the result is app.ts's business.
+import { rm } from 'node:fs/promises'
 import type { DecisionReport, Recipe } from '../measurements.js'
 import { buildVariant } from '../compress/build.js'
 import { ArtifactStore } from '../registry/artifact-store.js'
 import { variantId, type Signature, type Variant } from '../registry/model.js'
+import { freezeRows } from '../registry/reservoir.js'
 import { measureFootprint } from '../runtime/footprint.js'
 import { feedSource } from './feed-source.js'
 import type { JobContext } from './job-context.js'
@@ -17,6 +19,8 @@ export interface CompressPayload {
   signature: Signature
   /** Folder of sample inputs; without it noise measures speed, and nothing can be calibrated. */
   samplesDir?: string
+  /** Folder of rows captured from traffic; it may change while the job runs. */
+  capturedDir?: string
   /** Preset, short string or steps. */
   request: unknown
   device: string
@@ -39,15 +43,20 @@ export async function runCompressJob(payload: CompressPayload, { report: tell, s
   const { model, version, signature, device, threads, machine, samplesDir, sourceFile } = payload
   tell({ fraction: 0, step: 'reading samples' })
   const start = performance.now()
-  const { feedsAt, rowDims, samples, synthetic } = await feedSource({ file: sourceFile, signature, samplesDir, device, threads })
   const batches = signature.batchable ? [...payload.batches].sort((a, b) => a - b) : [1]
   const store = new ArtifactStore(payload.storeRoot)
+  // The store clears it when this process is gone.
+  const capturedDir = payload.capturedDir === undefined ? undefined : await store.makeTemporaryDirectory()
+  if (payload.capturedDir !== undefined && capturedDir !== undefined) await freezeRows(payload.capturedDir, capturedDir)
+  const source = await feedSource({ file: sourceFile, signature, samplesDir, capturedDir, device, threads })
+  const { feedsAt, rowDims, samples, evaluation, synthetic } = source
   const workDir = await store.makeTemporaryDirectory()
   const built = await buildVariant({
     sourceFile,
     sourceDigest: payload.sourceDigest,
     request: payload.request,
     samples,
+    ...(evaluation === undefined ? {} : { evaluation }),
     synthetic,
     maxBatch: signature.batchable ? 32 : 1,
     feedsAt,
@@ -66,6 +75,7 @@ export async function runCompressJob(payload: CompressPayload, { report: tell, s
   tell({ fraction: 0.95, step: 'measuring memory' })
   const { residentBytes, loadMs } = await measureFootprint({ file: built.file, feeds: feedsAt(batches.at(-1) ?? 1), device, threads })
   const artifact = await store.putDirectory(workDir)
+  if (capturedDir !== undefined) await rm(capturedDir, { recursive: true, force: true })
   store.writeReport(artifact.digest, built.report)
   const { admitted, reason } = built.report.gate
   return {

@@ -25,7 +25,27 @@ export const ManifestSchema = Type.Object(
     ),
     samples: Type.Optional(Type.String({ description: 'Sample inputs, a folder or a file: .npz, .npy or JSON Lines; default samples/' })),
     sla: Type.Optional(SlaSchema),
-    capture: Type.Optional(Type.Boolean({ description: 'Keep a reservoir of real inputs for calibration; default false' })),
+    capture: Type.Optional(
+      Type.Union(
+        [
+          Type.Boolean(),
+          Type.Object(
+            {
+              maxBytes: Type.Optional(
+                Type.Integer({ minimum: 65_536, description: 'Bytes of captured rows on disk; default 67108864. Rows above an eighth of it are left out' }),
+              ),
+              maxRows: Type.Optional(Type.Integer({ minimum: 1, maximum: 20_000, description: 'Default 2000' })),
+            },
+            strict,
+          ),
+        ],
+        {
+          description:
+            'Keep a random sample of real inputs in the data directory, for calibration and evaluation; default false. ' +
+            'What clients send is stored as it came: turn it on only where that is allowed. DELETE /admin/models/{name}/capture removes it',
+        },
+      ),
+    ),
     recipes: Type.Optional(Type.Array(Type.String(), { description: 'Recipes or presets allowed for this model; default all' })),
     policy: Type.Optional(
       Type.Object(

@@ -24,6 +24,8 @@ export interface GatewayOptions {
   scheduler: Scheduler
   builds: BuildPort
   observer: ServingObserver
+  /** Gets the inputs of every request that was answered; must not throw, and copies what it keeps. */
+  capture?: (model: ModelVersion, inputs: InferRequest['inputs']) => void
   requestTimeoutMs: number
   waitTimeoutMs: number
 }
@@ -215,6 +217,7 @@ export class Gateway {
     const totalMs = performance.now() - request.arrivedAt
     const deadlineMet = sla.latencyMs === undefined || totalMs <= sla.latencyMs
     const { variant, fidelity, queueMs, inferMs, batchSize } = answer
+    this.#options.capture?.(model, request.inputs)
     this.#stats.served(model.name, model.version, { rows, batchSize, queueMs, inferMs, totalMs })
     this.#observe(request, judged, {
       outcome: 'ok',

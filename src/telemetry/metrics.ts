@@ -28,6 +28,8 @@ export interface JobOutcome {
 }
 
 export interface Metrics extends ServingObserver {
+  rowsCaptured(model: string, rows: number): void
+  rowsNotCaptured(model: string, rows: number, reason: string): void
   readonly contentType: string
   /** The text exposition, as /metrics answers it. */
   text(): Promise<string>
@@ -55,6 +57,7 @@ export function createMetrics({ build, gauges = {} }: MetricsOptions): Metrics {
     jobFinished: jobs,
     ...requestMetrics(registry),
     ...memoryMetrics(registry),
+    ...captureMetrics(registry),
   }
 }
 
@@ -136,6 +139,26 @@ function memoryMetrics(registry: Registry): Pick<ServingObserver, 'variantLoaded
       budget.set(budgetBytes)
     },
     laneRestarted: (lane) => restarts.inc({ lane: String(lane) }),
+  }
+}
+
+function captureMetrics(registry: Registry): Pick<Metrics, 'rowsCaptured' | 'rowsNotCaptured'> {
+  const registers = [registry]
+  const captured = new Counter({
+    name: 'flyweight_captured_rows_total',
+    help: 'Rows of requests written to the sample of traffic',
+    labelNames: ['model'],
+    registers,
+  })
+  const dropped = new Counter({
+    name: 'flyweight_capture_dropped_rows_total',
+    help: 'Rows chosen for the sample of traffic and not written: busy disk, too large, failed',
+    labelNames: ['model', 'reason'],
+    registers,
+  })
+  return {
+    rowsCaptured: (model, rows) => captured.inc({ model }, rows),
+    rowsNotCaptured: (model, rows, reason) => dropped.inc({ model, reason }, rows),
   }
 }
 

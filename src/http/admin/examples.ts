@@ -67,6 +67,8 @@ export const report = {
   variantBytes: variant.bytes,
 }
 
+export const capture = { enabled: true, rows: 1200, bytes: 4_087_200, seen: 250_000, maxBytes: 67_108_864, maxRows: 2000 }
+
 export const job = {
   id: '0f6a1c2e',
   kind: 'compress',

@@ -15,7 +15,7 @@ const params = Type.Object({ name: Type.String({ examples: ['digits'] }) }, stri
 const version = Type.Optional(Type.String({ description: 'A whole number', examples: ['1'] }))
 
 export function modelRoutes(scope: Scope, services: Services): void {
-  const { repository } = services
+  const { repository, capture } = services
   scope.get(
     '/admin/models',
     {
@@ -62,7 +62,7 @@ export function modelRoutes(scope: Scope, services: Services): void {
       schema: {
         operationId: 'deleteModel',
         tags,
-        summary: 'Remove a model, or one version of it, with its files in the repository',
+        summary: 'Remove a model, or one version of it, with its files in the repository and what was captured of its traffic',
         params,
         querystring: Type.Object({ version }, strict),
         response: { 204: emptyAnswer('Removed'), ...failures('malformed', 'unknown_field', 'model_not_found', 'conflict') },
@@ -70,6 +70,7 @@ export function modelRoutes(scope: Scope, services: Services): void {
     },
     async (request, reply) => {
       await repository.remove(request.params.name, request.query.version)
+      await capture.forget(request.params.name, request.query.version)
       return reply.code(204).send()
     },
   )

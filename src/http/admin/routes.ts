@@ -1,6 +1,7 @@
 // The admin scope: every /admin route by subject.
 import type { Scope, Services } from '../services.js'
 import { cacheRoutes } from './cache.js'
+import { captureRoutes } from './capture.js'
 import { jobRoutes } from './jobs.js'
 import { modelRoutes } from './models.js'
 import { variantRoutes } from './variants.js'
@@ -10,4 +11,5 @@ export function adminRoutes(scope: Scope, services: Services): void {
   jobRoutes(scope, services)
   variantRoutes(scope, services)
   cacheRoutes(scope, services)
+  captureRoutes(scope, services)
 }

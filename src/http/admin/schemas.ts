@@ -143,6 +143,14 @@ export const adminComponents = {
     evictions: Type.Record(Type.String(), Type.Integer(), { description: 'By reason' }),
     loads: Type.Integer(),
   }),
+  Capture: Type.Object({
+    enabled: Type.Boolean({ description: 'Whether its model.yaml asks for it' }),
+    rows: Type.Integer({ description: 'Rows on disk' }),
+    bytes: Type.Integer({ description: 'Bytes they take' }),
+    seen: Type.Integer({ description: 'Rows answered since capture began; those on disk are a random sample of them' }),
+    maxBytes: Type.Integer(),
+    maxRows: Type.Integer(),
+  }),
   RouteExplanation: Type.Object({
     model: Type.String(),
     version: Type.String(),
