@@ -1,11 +1,14 @@
 // .onnx files ↔ models in memory, with their external data. What may be read is settled by
 // external-data.ts; whether the model is reasonable by limits.ts and by probation.
-import { open, readFile, writeFile } from 'node:fs/promises'
+import { createWriteStream } from 'node:fs'
+import { open, readFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { FlyweightError, messageOf } from '../errors.js'
 import { loadExternalData } from './external-data.js'
 import { allTensors } from './graph.js'
-import { create, DataLocation, decodeModel, encodeModel, shallowCopy, StringStringEntryProtoSchema } from './proto.js'
+import { create, DataLocation, decodeModel, encodedPieces, shallowCopy, StringStringEntryProtoSchema } from './proto.js'
 import type { GraphProto, ModelProto, TensorProto } from './proto.js'
 
 const GIB = 2 ** 30
@@ -39,14 +42,18 @@ export async function saveModel(model: ModelProto, file: string, options: { exte
   let total = 0
   for (const tensor of allTensors(model)) total += tensor.rawData.length
   if (total <= (options.externalThresholdBytes ?? GIB) || !model.graph) {
-    await writeFile(file, encodeModel(model))
+    await writePieces(file, model)
     return
   }
   const graph = shallowCopy(model.graph)
   graph.initializer = await writeExternal(graph.initializer, `${file}.data`)
   const lean = shallowCopy(model)
   lean.graph = graph
-  await writeFile(file, encodeModel(lean))
+  await writePieces(file, lean)
+}
+
+async function writePieces(file: string, model: ModelProto): Promise<void> {
+  await pipeline(Readable.from(encodedPieces(model)), createWriteStream(file))
 }
 
 async function writeExternal(tensors: readonly TensorProto[], file: string): Promise<TensorProto[]> {
