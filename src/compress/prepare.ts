@@ -3,9 +3,11 @@
 // optimizer does the folding, so what is quantized is what it would have run.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { subgraphs } from '../onnx/attributes.js'
 import { loadModel, saveModel } from '../onnx/load.js'
 import { upgradeOpset } from '../onnx/upgrade/opset.js'
 import { openSession } from '../runtime/session.js'
+import { LARGE_BYTES, weightBytes } from './open-model.js'
 import type { Model } from './passes/pass.js'
 
 /** @throws FlyweightError `invalid_model` when a node has no equivalent in opset 21; what the runtime throws. */
@@ -13,10 +15,15 @@ export async function prepare(model: Model, workDir: string): Promise<Model> {
   const folder = await mkdtemp(join(workDir, 'prepare-'))
   try {
     const [before, after] = [join(folder, 'before.onnx'), join(folder, 'after.onnx')]
-    await saveModel(upgradeOpset(model), before)
-    const session = await openSession(before, { optimization: 'basic', optimizedModelFile: after })
+    await saveModel(upgradeOpset(model), before, { externalThresholdBytes: LARGE_BYTES })
+    const beside = weightBytes(model) >= LARGE_BYTES && !model.graph.node.some((node) => subgraphs(node).length > 0)
+    const session = await openSession(before, {
+      optimization: 'basic',
+      optimizedModelFile: after,
+      ...(beside ? { optimizedWeightsFile: 'after.onnx.data' } : {}),
+    })
     await session.release()
-    return await loadModel(after)
+    return await loadModel(after, { known: new Map(model.graph.initializer.map(({ name, rawData }) => [name, rawData])) })
   } finally {
     await rm(folder, { recursive: true })
   }

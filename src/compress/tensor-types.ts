@@ -1,18 +1,16 @@
 // Which tensors of a model are float32. A model need not say so for those between its nodes, and the runtime
 // leaves it out of what it saves, so the runtime's own type inference is asked.
 import { subgraphs } from '../onnx/attributes.js'
-import { create, encodeModel, GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema, type NodeProto } from '../onnx/proto.js'
-import { openSession } from '../runtime/session.js'
+import { create, GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema, type NodeProto } from '../onnx/proto.js'
 import { dtypes } from '../tensor/tensor.js'
+import { openModel } from './open-model.js'
 import type { Model } from './passes/pass.js'
 
 /** Names of the float32 tensors of the outermost graph. Throws what the runtime throws for a model it cannot load. */
 export async function floatTensors({ graph, ...model }: Model): Promise<Set<string>> {
   const names = graph.node.flatMap((node) => node.output.filter((name, position) => name !== '' && isTensor(node, position)))
   const output = names.map((name) => create(ValueInfoProtoSchema, { name }))
-  const session = await openSession(encodeModel(create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...graph, output }) })), {
-    optimization: 'disabled',
-  })
+  const session = await openModel(create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...graph, output }) }), { optimization: 'disabled' })
   await session.release()
   const computed = [...session.inputs, ...session.outputs].filter(({ dtype }) => dtype === 'float32')
   const stored = graph.initializer.filter(({ dataType }) => dataType === dtypes.float32.onnx)

@@ -74,10 +74,11 @@ export async function resolveExternalFile(folder: string, location: string): Pro
 }
 
 /**
- * Reads every external tensor of `model` into its `rawData`, in place; afterwards the model stands alone.
+ * Reads every external tensor of `model` into its `rawData`, in place; afterwards the model stands alone. Of
+ * tensors that hold the same as `known` has by their name, its bytes are taken.
  * @throws FlyweightError `invalid_model` naming the tensor when a path, a range or a size does not fit.
  */
-export async function loadExternalData(model: ModelProto, folder: string): Promise<void> {
+export async function loadExternalData(model: ModelProto, folder: string, known?: ReadonlyMap<string, Uint8Array>): Promise<void> {
   const files = new Map<string, FileHandle>()
   try {
     for (const tensor of allTensors(model)) {
@@ -85,7 +86,7 @@ export async function loadExternalData(model: ModelProto, folder: string): Promi
       const range = rangeOf(tensor)
       let file = files.get(range.location)
       if (!file) files.set(range.location, (file = await openConfined(folder, range.location)))
-      tensor.rawData = await readTensor(file, tensor, range)
+      tensor.rawData = await readTensor(file, tensor, { ...range, known: known?.get(tensor.name) })
       tensor.externalData = []
       tensor.dataLocation = DataLocation.DEFAULT
     }
@@ -110,7 +111,11 @@ async function openConfined(folder: string, location: string): Promise<FileHandl
   throw new FlyweightError('invalid_model', `external data file "${location}" is not a plain file`)
 }
 
-async function readTensor(file: FileHandle, tensor: TensorProto, range: Range): Promise<Uint8Array<ArrayBuffer>> {
+async function readTensor(
+  file: FileHandle,
+  tensor: TensorProto,
+  { known, ...range }: Range & { known?: Uint8Array | undefined },
+): Promise<Uint8Array<ArrayBuffer>> {
   const { size } = await file.stat()
   const length = range.length ?? size - range.offset
   const where = `tensor "${tensor.name}": bytes ${range.offset} to ${range.offset + length} of external data file "${range.location}"`
@@ -119,6 +124,7 @@ async function readTensor(file: FileHandle, tensor: TensorProto, range: Range): 
   if (expected !== undefined && expected !== length) {
     throw new FlyweightError('invalid_model', `${where} do not fit dims [${tensor.dims.join(', ')}], which need ${expected} bytes`)
   }
+  if (known?.length === length && (await holds(file, range.offset, known))) return known as Uint8Array<ArrayBuffer>
   const bytes = new Uint8Array(length)
   for (let done = 0; done < length; ) {
     const { bytesRead } = await file.read(bytes, done, Math.min(length - done, MAX_READ), range.offset + done)
@@ -126,6 +132,16 @@ async function readTensor(file: FileHandle, tensor: TensorProto, range: Range): 
     done += bytesRead
   }
   return bytes
+}
+
+async function holds(file: FileHandle, offset: number, expected: Uint8Array): Promise<boolean> {
+  const chunk = Buffer.alloc(Math.min(CHUNK_BYTES, expected.length))
+  for (let done = 0; done < expected.length; ) {
+    const { bytesRead } = await file.read(chunk, 0, Math.min(chunk.length, expected.length - done), offset + done)
+    if (bytesRead === 0 || chunk.compare(expected, done, done + bytesRead, 0, bytesRead) !== 0) return false
+    done += bytesRead
+  }
+  return true
 }
 
 function rangeOf(tensor: TensorProto): Range {

@@ -18,10 +18,11 @@ const ALIGNMENT = 4096
 const SMALLEST_EXTERNAL = 1024
 
 /**
- * Reads a model and its external data; the result stands alone.
+ * Reads a model and its external data; the result stands alone. External tensors that hold what `known` has by their
+ * name share its bytes.
  * @throws FlyweightError `invalid_model` when the file is missing, no ONNX, or names data it may not read.
  */
-export async function loadModel(file: string): Promise<ModelProto & { graph: GraphProto }> {
+export async function loadModel(file: string, options: { known?: ReadonlyMap<string, Uint8Array> } = {}): Promise<ModelProto & { graph: GraphProto }> {
   let bytes: Uint8Array
   try {
     bytes = await readFile(file)
@@ -29,7 +30,7 @@ export async function loadModel(file: string): Promise<ModelProto & { graph: Gra
     throw new FlyweightError('invalid_model', `model file cannot be read: ${messageOf(cause)}`, { cause })
   }
   const model = decodeModel(bytes)
-  await loadExternalData(model, dirname(file))
+  await loadExternalData(model, dirname(file), options.known)
   return model
 }
 

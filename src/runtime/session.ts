@@ -12,6 +12,11 @@ export interface SessionOptions {
   optimization?: 'disabled' | 'basic' | 'extended' | 'all'
   /** Writes the graph as the runtime optimized it, to see which fusions fired. */
   optimizedModelFile?: string
+  /**
+   * Name of a file beside it for its large weights, which are not copied twice then. Not for models with subgraphs: the
+   * runtime writes initializers of those twice.
+   */
+  optimizedWeightsFile?: string
 }
 
 export interface Session {
@@ -35,7 +40,7 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
     interOpNumThreads: 1,
     graphOptimizationLevel: options.optimization ?? 'all',
     logSeverityLevel: 3,
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
+    extra: { session: { intra_op: { allow_spinning: '0' }, ...externalWeights(options.optimizedWeightsFile) } },
     ...(options.optimizedModelFile === undefined ? {} : { optimizedModelFilePath: options.optimizedModelFile }),
   }
   const session =
@@ -52,6 +57,14 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
       return outputs
     },
     release: () => session.release(),
+  }
+}
+
+function externalWeights(file: string | undefined): Record<string, string> {
+  if (file === undefined) return {}
+  return {
+    optimized_model_external_initializers_file_name: file,
+    optimized_model_external_initializers_min_size_in_bytes: String(2 ** 20),
   }
 }
 

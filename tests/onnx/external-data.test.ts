@@ -156,3 +156,26 @@ describe('loading', () => {
     await expect(loadModel(join(folder, 'bad.onnx'))).rejects.toMatchObject({ code: 'invalid_model', message: expect.stringContaining('not an ONNX file') })
   })
 })
+
+it('shares the bytes that are known already, if they are the same', async () => {
+  const weights = tensorProto('w', 'float32', [512], noise([512]).data as Float32Array<ArrayBuffer>)
+  const file = join(folder, 'model', 'model.onnx')
+  const source = model({
+    inputs: [valueInfo('x', 'float32', [512])],
+    outputs: [valueInfo('y', 'float32', [512])],
+    nodes: [node('Add', ['x', 'w'], ['y'])],
+    initializers: [weights],
+  })
+  await saveModel(source, file, { externalThresholdBytes: 0 })
+  const changed = new Uint8Array(weights.rawData)
+  changed[2047]! ^= 1
+  for (const [known, shared] of [
+    [weights.rawData, true],
+    [changed, false],
+    [changed.subarray(4), false],
+  ] as const) {
+    const { graph } = await loadModel(file, { known: new Map([['w', known]]) })
+    expect(graph.initializer[0]?.rawData === known).toBe(shared)
+    expect(tensorValues(graph.initializer[0]!).data).toEqual(tensorValues(weights).data)
+  }
+})

@@ -1,6 +1,7 @@
 // Encoding in pieces gives the bytes that protobuf gives, whatever a model holds.
 import { readFileSync } from 'node:fs'
 import { toBinary } from '@bufbuild/protobuf'
+import { WireType } from '@bufbuild/protobuf/wire'
 import { describe, expect, it } from 'vitest'
 import { graph, model, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
 import { decodeModel, encodedPieces, encodeModel, ModelProtoSchema } from '#flyweight/onnx/proto.js'
@@ -30,7 +31,7 @@ describe('an encoded model', () => {
     made.metadataProps.push({ $typeName: 'onnx.StringStringEntryProto', key: 'k', value: 'v' })
     made.graph.docString = 'g'
     made.graph.name = ''
-    const unknown = { no: 200, wireType: 2, data: Uint8Array.of(3, 1, 2, 3) }
+    const unknown = { no: 200, wireType: WireType.LengthDelimited, data: Uint8Array.of(3, 1, 2, 3) }
     for (const message of [made, made.graph, made.graph.initializer[0]!]) message.$unknown = [unknown]
     const bytes = encodeModel(made)
     expect(Buffer.from(bytes).equals(toBinary(ModelProtoSchema, made))).toBe(true)

@@ -1,8 +1,8 @@
 // Ranges of a model's inner tensors by one of the methods of estimators.ts. Streams: at any time it holds one
 // small batch of activations, and a histogram a tensor, however many samples there are.
-import { create, encodeModel, GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema } from '../../onnx/proto.js'
+import { create, GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema } from '../../onnx/proto.js'
 import { freeOutputs } from '../../runtime/free-outputs.js'
-import { openSession } from '../../runtime/session.js'
+import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import type { Range } from '../quantize/affine.js'
 import { batchesOf } from '../samples.js'
@@ -43,7 +43,7 @@ async function histogramsOf(model: Model, ranges: ReadonlyMap<string, Range>, co
   if (histograms.size === 0) return histograms
   const output = [...ranges.keys()].map((name) => create(ValueInfoProtoSchema, { name }))
   const observed = create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...model.graph, output }) })
-  const session = await openSession(encodeModel(observed), { threads: context.threads })
+  const session = await openModel(observed, { threads: context.threads, workDir: context.workDir })
   try {
     for (const { from, count, feeds } of batchesOf(context.samples, Math.min(CALIBRATION_BATCH, context.maxBatch))) {
       context.signal?.throwIfAborted()

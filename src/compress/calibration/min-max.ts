@@ -3,8 +3,8 @@
 import { FlyweightError } from '../../errors.js'
 import { node, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, encodeModel, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
-import { openSession } from '../../runtime/session.js'
+import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import type { Range } from '../quantize/affine.js'
 import { batchesOf } from '../samples.js'
@@ -27,7 +27,7 @@ export async function minMaxRanges(
   if (tensors.length === 0) return ranges
   const unique = tensorNames(model)
   const extremes = tensors.map((tensor): Extremes => ({ tensor, lowest: unique(`${tensor}::min`), highest: unique(`${tensor}::max`) }))
-  const session = await openSession(encodeModel(observed(model, extremes)), { threads: context.threads })
+  const session = await openModel(observed(model, extremes), { threads: context.threads, workDir: context.workDir })
   try {
     const fetches = extremes.flatMap(({ lowest, highest }) => [lowest, highest])
     for (const { from, count, feeds } of batchesOf(context.samples, Math.min(CALIBRATION_BATCH, context.maxBatch))) {

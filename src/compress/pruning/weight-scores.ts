@@ -3,10 +3,10 @@
 import { FlyweightError } from '../../errors.js'
 import { node as makeNode, tensorProto, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, encodeModel, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
 import { upgradeOpset } from '../../onnx/upgrade/opset.js'
 import { mulberry32 } from '../../runtime/sample-inputs.js'
-import { openSession } from '../../runtime/session.js'
+import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { batchesOf } from '../samples.js'
 import type { FeatureAxis, WeightLayout } from './weight-layouts.js'
@@ -74,7 +74,7 @@ export async function featureNorms(source: Model, observed: readonly Observed[],
   const sums = new Map<string, Float64Array>()
   if (observed.length === 0) return sums
   const { model, squares } = withSquares(source, observed)
-  const session = await openSession(encodeModel(model), { threads: context.threads })
+  const session = await openModel(model, { threads: context.threads, workDir: context.workDir })
   try {
     for (const { from, count, feeds } of batchesOf(context.samples, Math.min(BATCH, context.maxBatch))) {
       context.signal?.throwIfAborted()

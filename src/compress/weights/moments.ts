@@ -3,8 +3,8 @@
 import { FlyweightError } from '../../errors.js'
 import { node, tensorProto, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, encodeModel, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
-import { openSession } from '../../runtime/session.js'
+import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { batchesOf } from '../samples.js'
 
@@ -48,7 +48,7 @@ export async function secondMoments(
   const unique = tensorNames(model)
   const outputs = tensors.map((observed) => ({ ...observed, output: unique(`${observed.tensor}::moments`) }))
   const sums = new Map(tensors.map(({ tensor, width }) => [tensor, new Float64Array(width ** 2)]))
-  const session = await openSession(encodeModel(observedModel(model, outputs)), { threads })
+  const session = await openModel(observedModel(model, outputs), { threads })
   try {
     for (const { from, count, feeds } of batchesOf(samples, Math.min(BATCH, maxBatch), limit)) {
       signal?.throwIfAborted()
