@@ -35,8 +35,9 @@ export async function evaluate(options: EvaluateOptions): Promise<{ fidelity: Fi
     let rows = 0
     for (const { from, count, feeds } of batchesOf(samples, batch, MOST_ROWS)) {
       signal?.throwIfAborted()
+      const dimsOfInputs = Object.values(feeds).map(({ dims }) => String(dims))
       const [expected, actual] = [await source.run(feeds), await variant.run(feeds)]
-      for (const [name, tally] of tallies) tally.add(expected[name] as Tensor, actual[name] as Tensor)
+      for (const [name, tally] of tallies) tally.add(expected[name] as Tensor, actual[name] as Tensor, !isState(expected[name] as Tensor, dimsOfInputs, count))
       labelled.add(expected, actual, { from, count })
       rows += count
       options.onProgress?.(rows / Math.min(samples.rows, MOST_ROWS))
@@ -61,6 +62,11 @@ function score(outputs: Readonly<Record<string, OutputFidelity>>, accuracy: Fide
   return {
     score: scores.length === 0 ? 0 : Math.min(...scores),
     definition:
-      'lowest over outputs of: share of equal argmaxes over the last axis where the output is a distribution or scores (rank 2 or 3), else cosine similarity',
+      'lowest over outputs of: share of equal argmaxes over the last axis where the output is a distribution or scores (rank 2 or 3, no recurrent state), else cosine similarity',
   }
+}
+
+/** Whether an output is the state a recurrent model takes in again: as an input in shape, and not one entry a row. */
+function isState({ dims }: Tensor, dimsOfInputs: readonly string[], rows: number): boolean {
+  return dims[0] !== rows && dimsOfInputs.includes(String(dims))
 }

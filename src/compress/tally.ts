@@ -26,7 +26,8 @@ export class OutputTally {
   #positions = 0
   #klOf: 'probabilities' | 'softmax' | undefined
 
-  add(expectedTensor: Tensor, actualTensor: Tensor): void {
+  /** @param scores false for an output whose last axis holds no classes, whatever its rank */
+  add(expectedTensor: Tensor, actualTensor: Tensor, scores = true): void {
     const [expected, actual] = [numbers(expectedTensor), numbers(actualTensor)]
     for (let i = 0; i < expected.length; i++) {
       const [want, got] = [expected[i] as number, actual[i] as number]
@@ -41,7 +42,7 @@ export class OutputTally {
     }
     const { dims, dtype } = expectedTensor
     const classes = dims.at(-1) ?? 1
-    if (classes < 2 || dims.length < 2 || dims.length > 3) return
+    if (!scores || classes < 2 || dims.length < 2 || dims.length > 3) return
     const isFloat = dtype.includes('float')
     if (isFloat) this.#klOf ??= isDistribution(expected, classes) ? 'probabilities' : 'softmax'
     for (let start = 0; start < expected.length; start += classes) {

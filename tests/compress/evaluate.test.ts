@@ -49,6 +49,15 @@ describe('without labels', () => {
     expect(outputs['y']!.top1).toBeUndefined()
   })
 
+  it('takes the cosine of recurrent state, which has no classes', async () => {
+    const state: Samples = { rows: 1, digest: '', take: () => ({ x: floats([2, 1, 3], [1, 2, 3, 3, 2, 1]) }) }
+    const variant = of([node('Mul', ['x', 'm'], ['y'])], [1, 3])
+    variant.graph.initializer.push(tensorProto('m', 'float32', [3], [1, 2, 1]))
+    const { score, outputs } = (await run(of([node('Identity', ['x'], ['y'])], [1, 3]), variant, state, 1)).fidelity
+    expect(outputs['y']!.top1).toBeUndefined()
+    expect(score).toBe(outputs['y']!.cosine)
+  })
+
   it('is the same for any batch size', async () => {
     const variant = of([node('Mul', ['x', 'w'], ['h']), node('Round', ['h'], ['y'])])
     const [one, seven] = [await run(product, variant, noiseSamples([4]), 1), await run(product, variant, noiseSamples([4]), 7)]
