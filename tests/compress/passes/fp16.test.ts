@@ -12,7 +12,7 @@ import { floats, noise } from '../../onnx/running.js'
 import { compressed, executedOperators, fidelityOf, network, noiseSamples, operators, outputs, sqnr, weights } from '../compressing.js'
 
 const none = noiseSamples([1], 1)
-const halved = async (source: Model, recipe = 'fp16') => (await compressed(source, recipe, none)).model
+const halved = async (source: Model, recipe = 'fp16(search=false)') => (await compressed(source, recipe, none)).model
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
 const HALF = dtypes.float16.onnx
 
@@ -40,7 +40,7 @@ describe('a small network', () => {
   })
 
   it('casts at its borders and around what must stay float32, and says so', async () => {
-    const { model: variant, decisions } = await compressed(source, 'fp16', none)
+    const { model: variant, decisions } = await compressed(source, 'fp16(search=false)', none)
     expect(operators(variant.graph.node)).toEqual({ Cast: 4, MatMul: 2, Softplus: 1, Min: 1 })
     expect(decisions.map(({ node: name, action }) => [name, action])).toEqual([
       ['a', 'done'],
@@ -52,10 +52,10 @@ describe('a small network', () => {
   })
 
   it('leaves excluded nodes alone, and can be applied again', async () => {
-    const { model: variant, decisions } = await compressed(source, 'fp16(exclude=a)', none)
+    const { model: variant, decisions } = await compressed(source, 'fp16(exclude=a,search=false)', none)
     expect(variant.graph.initializer.find(({ name }) => name === 'w')?.dataType).toBe(dtypes.float32.onnx)
     expect(decisions[0]).toMatchObject({ node: 'a', action: 'skipped', reason: 'excluded by the recipe' })
-    const again = await halved(source, 'fp16(exclude=a)+fp16')
+    const again = await halved(source, 'fp16(exclude=a,search=false)+fp16(search=false)')
     expect(await fidelityOf(source, again, [8])).toBeGreaterThan(55)
   })
 
@@ -107,7 +107,7 @@ describe('structure', () => {
       ],
       initializers: [weights('w', [4])],
     })
-    const { model: variant, decisions } = await compressed(source, 'fp16', none)
+    const { model: variant, decisions } = await compressed(source, 'fp16(search=false)', none)
     expect(Object.fromEntries(decisions.map(({ node: name, action }) => [name, action]))).toMatchObject({ a: 'done', b: 'skipped', y: 'done' })
     for (const flag of [0, 1]) {
       const feeds = { x: noise([3, 4]), flag: { dtype: 'bool' as const, dims: [], data: Uint8Array.of(flag) } }
@@ -156,7 +156,7 @@ describe('structure', () => {
       [node('MatMul', ['x', 'w'], ['a']), node('Relu', ['a'], ['r']), node('MatMul', ['r', 'v'], ['b']), node('Mul', ['b', 'g'], ['y'])],
       [weights('w', [48, 48], { size: 3 }), weights('v', [48, 48], { seed: 2, size: 3 }), weights('g', [48])],
     )
-    const variant = await halved(mlp, 'int8-dynamic+fp16')
+    const variant = await halved(mlp, 'int8-dynamic+fp16(search=false)')
     const kernels = await executedOperators(variant)
     expect((kernels['DynamicQuantizeMatMul'] ?? 0) + (kernels['MatMulIntegerToFloat'] ?? 0)).toBe(2)
     expect(await fidelityOf(mlp, variant, [48])).toBeGreaterThan(30)
@@ -185,6 +185,50 @@ describe('structure', () => {
     const { model: variant } = await compressed(source, 'int8-static+fp16', noiseSamples([8, 6, 6], 8))
     expect((await executedOperators(variant))['QLinearConv']).toBe(3)
     expect(await fidelityOf(source, variant, [8, 6, 6])).toBeGreaterThan(25)
+  })
+})
+
+describe('the search', () => {
+  const samples = noiseSamples([8], 8)
+  const source = network(
+    [8],
+    ['n', 8],
+    [node('MatMul', ['x', 'w'], ['a']), node('Mul', ['a', 'large'], ['b']), node('Div', ['b', 'large'], ['c']), node('MatMul', ['c', 'w'], ['y'])],
+    [weights('w', [8, 8]), tensorProto('large', 'float32', [1, 1], [60000])],
+  )
+
+  it('keeps nodes in float32 whose values overflow, with the reason', async () => {
+    const { model: variant, decisions } = await compressed(source, 'fp16', samples)
+    expect(decisions.map(({ action }) => action)).toEqual(['done', 'skipped', 'skipped', 'done'])
+    expect(decisions[1]!.reason).toMatch(/^its values reach \d\.\de5 on sample inputs/)
+    expect(await fidelityOf(source, variant, [8])).toBeGreaterThan(55)
+  })
+
+  it('finds by bisection the nodes that lose the outputs in rounding', async () => {
+    const cancelling = network(
+      [8],
+      ['n', 8],
+      [
+        node('MatMul', ['x', 'w'], ['a']),
+        node('Softplus', ['a'], ['s']),
+        node('Add', ['s', 'thousand'], ['b']),
+        node('Sub', ['b', 'thousand'], ['c']),
+        node('MatMul', ['c', 'w'], ['y']),
+      ],
+      [weights('w', [8, 8]), tensorProto('thousand', 'float32', [1, 8], new Array<number>(8).fill(3000))],
+    )
+    const { decisions } = await compressed(cancelling, 'fp16', samples)
+    const kept = decisions.filter(({ action }) => action === 'skipped')
+    expect(kept.length).toBeGreaterThan(0)
+    expect(kept.every(({ node: name }) => ['b', 'c'].includes(name))).toBe(true)
+    expect(kept[0]!.reason).toMatch(/^half precision makes outputs err by .* more than 0.02$/)
+    const loose = await compressed(cancelling, 'fp16(tolerance=100)', samples)
+    expect(loose.decisions.every(({ action }) => action === 'done')).toBe(true)
+  })
+
+  it('gives the same bytes again', async () => {
+    const [first, second] = [await compressed(source, 'fp16', samples), await compressed(source, 'fp16', samples)]
+    expect(Buffer.from(encodeModel(first.model)).equals(encodeModel(second.model))).toBe(true)
   })
 })
 
