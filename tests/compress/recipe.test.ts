@@ -5,7 +5,7 @@ import { canonicalRecipe, parseRecipe, recipeHash, recipeName } from '#flyweight
 import { FlyweightError } from '#flyweight/errors.js'
 import type { Recipe } from '#flyweight/measurements.js'
 
-const staticDefaults = { pass: 'int8-static', calibration: 'min-max', percentile: 99.99, depthwise: true, exclude: [] }
+const staticDefaults = { pass: 'int8-static', calibration: 'min-max', percentile: 99.99, depthwise: true, reduceRange: 'auto', exclude: [] }
 const recipeOf = (input: unknown): Recipe => parseRecipe(input).recipe!
 
 function faultOf(input: unknown): { pointer: string; detail: string } {

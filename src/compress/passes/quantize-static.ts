@@ -22,6 +22,10 @@ const parameters = Type.Object(
     }),
     percentile: Type.Number({ default: 99.99, minimum: 50, maximum: 100, description: 'Percent of values that calibration `percentile` covers' }),
     depthwise: Type.Boolean({ default: true, description: 'Quantize depthwise convolutions too' }),
+    reduceRange: Type.Enum(['auto', 'on', 'off'], {
+      default: 'auto',
+      description: 'Weights in 7 bits, whose products do not saturate on CPUs without VNNI; auto: where this CPU lacks it',
+    }),
     exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes to leave in float' }),
   },
   { additionalProperties: false },
@@ -42,7 +46,7 @@ export const int8Static: Pass = {
     const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
     const calibration = { method: step['calibration'] as CalibrationMethod, percentile: Number(step['percentile']) }
     const { plan, ranges } = await planWithRanges(model, { options, calibration }, context)
-    insertQdq(model.graph, { plan, ranges, limit: hasVnni() ? 127 : REDUCED_LIMIT, uniqueName: tensorNames(model) })
+    insertQdq(model.graph, { plan, ranges, limit: isReduced(String(step['reduceRange'])) ? REDUCED_LIMIT : 127, uniqueName: tensorNames(model) })
     removeDeadNodes(model)
     const done = plan.decisions.filter(({ action }) => action === 'done').length
     const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${ranges.size} tensors from ${context.samples.rows} samples`
@@ -74,6 +78,10 @@ async function planWithRanges(
     if (costly.length === 0) return { plan, ranges }
     for (const tensor of costly) computedShifts.add(tensor)
   }
+}
+
+function isReduced(reduceRange: string): boolean {
+  return reduceRange === 'on' || (reduceRange === 'auto' && !hasVnni())
 }
 
 function hasVnni(): boolean {

@@ -121,6 +121,18 @@ const cases: Case[] = [
   },
 ]
 
+describe('reduceRange', () => {
+  it.each([
+    { reduceRange: 'on', largest: 63 },
+    { reduceRange: 'off', largest: 127 },
+  ])('$reduceRange: weights go up to $largest', async ({ reduceRange, largest }) => {
+    const { model: variant } = await compressed(cases[0]!.source, [{ pass: 'int8-static', reduceRange }], samples)
+    const codes = variant.graph.initializer.filter(({ dims, dataType }) => dims.length === 4 && dataType === dtypes.int8.onnx)
+    expect(codes).toHaveLength(2)
+    for (const proto of codes) expect(Math.max(...(tensorValues(proto).data as Int8Array).map(Math.abs))).toBe(largest)
+  })
+})
+
 describe('kernels', () => {
   it.each(cases)('of $name are int8', async ({ source, kernels, leastDb }) => {
     const { model: variant } = await quantized(source)
