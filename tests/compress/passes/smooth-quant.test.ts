@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import type { Model } from '#flyweight/compress/passes/pass.js'
 import { node, tensorProto, tensorValues } from '#flyweight/onnx/builder.js'
 import type { NodeProto, TensorProto } from '#flyweight/onnx/proto.js'
-import { compressed, fidelityOf, network, noiseSamples, operators, weights } from '../compressing.js'
+import { compressed, fidelityOf, network, noiseSamples, operators, outputs, weights } from '../compressing.js'
 
 const ROW = [5, 16]
 const samples = noiseSamples(ROW, 24)
@@ -55,6 +55,20 @@ describe('smooth-quant', () => {
         .map((decision) => decision.node)
         .sort(),
     ).toEqual(done)
+  })
+
+  it.each([0.3, 0.5, 0.8])('divides by max|X|^α ÷ max|W|^(1 − α), α = %d', async (alpha) => {
+    const { model } = await compressed(cases[0]!.source, [{ pass: 'smooth-quant', alpha }], samples)
+    const normed = (await outputs(net([layerNorm('x', 'y')], [], 16), samples.take(0, samples.rows)))['y']!.data as Float32Array
+    const before = tensorValues(weights('w', [16, 12], { seed: 6 })).data as Float32Array
+    const product = model.graph.node.find(({ opType }) => opType === 'MatMul')!
+    const after = tensorValues(model.graph.initializer.find(({ name }) => name === product.input[1])!).data as Float32Array
+    for (let channel = 0; channel < 16; channel++) {
+      const most = normed.reduce((largest, value, i) => (i % 16 === channel ? Math.max(largest, Math.abs(value)) : largest), 0)
+      const weight = Math.max(...before.subarray(channel * 12, channel * 12 + 12).map(Math.abs))
+      const scale = most ** alpha / weight ** (1 - alpha)
+      expect(after[channel * 12]! / before[channel * 12]! / scale).toBeCloseTo(1, 4)
+    }
   })
 
   it('takes the whole unevenness out of the activations with alpha 1', async () => {
