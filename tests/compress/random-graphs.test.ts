@@ -89,7 +89,7 @@ function compared(wanted: Tensor, got: Tensor, leastDb: number): string | undefi
 
 /** The smallest size at which a seed's model still fails, in words. */
 async function cutShort(pass: Pass, seed: number, failure: string): Promise<string> {
-  for (let size = 0; ; size++) {
+  for (let size = 1; ; size++) {
     const graph = randomGraph(seed, size)
     const found = await failureOf(pass, graph)
     if (found !== undefined) return `randomGraph(${seed}, ${size}): ${found.slice(0, 400)}; ${graph.operators}`
