@@ -1,11 +1,10 @@
 // Finds the weights that may lose elements, in all graphs of a model: each constant once, however many nodes
 // share it, with a reason for every node that has none. Scores and selection are left to others.
-import { subgraphs } from '../../onnx/attributes.js'
 import { GraphIndex } from '../../onnx/graph.js'
 import type { GraphProto, NodeProto, TensorProto } from '../../onnx/proto.js'
 import { dtypes } from '../../tensor/tensor.js'
 import { tensorElements } from '../elements.js'
-import { labelOf } from '../passes/decisions.js'
+import { labelOf, ownedGraphs } from '../passes/decisions.js'
 import type { Model } from '../passes/pass.js'
 import { weightPositions, weightUse, type FeatureAxis, type WeightLayout } from './weight-layouts.js'
 
@@ -57,7 +56,7 @@ export function findWeights(model: Model, restrictions: Restrictions): { weights
         return add(node, position, { proto, nested: outer !== undefined, initializer: index.initializer(proto.name) === proto, found })
       })
       if (found.weights.length === 0) found.refusal = refusals[0] ?? `${node.opType} has no weights to prune`
-      for (const inner of subgraphs(node)) visit(inner, `${found.label}/`, index)
+      for (const owned of ownedGraphs(node, path)) visit(owned.graph, owned.prefix, index)
     }
   }
   const add = (

@@ -280,15 +280,15 @@ describe('graphs', () => {
     const byNode = Object.fromEntries(decisions.map(({ node: name, reason }) => [name, reason]))
     expect(byNode).toMatchObject({
       p: '75.0 % of its 2304 weights are zero',
-      'q/out_own': '75.0 % of its 2304 weights are zero',
-      'q/out_w': '75.0 % of its 2304 weights are zero',
+      'q/then_branch/out_own': '75.0 % of its 2304 weights are zero',
+      'q/else_branch/out_w': '75.0 % of its 2304 weights are zero',
       cell: '75.0 % of its 18432 weights are zero',
       q: 'If has no weights to prune',
     })
     expect(decisions).toHaveLength(9)
     expect((await outputs(model, { x: noise([2, K]) }))['y']?.dims).toEqual([2, K])
     const wanda = await compressed(source, 'prune-weights(ratio=0.75,method=wanda)', none)
-    expect(wanda.decisions.find(({ node: name }) => name === 'q/out_w')?.reason).toContain('inside a subgraph')
+    expect(wanda.decisions.find(({ node: name }) => name === 'q/else_branch/out_w')?.reason).toContain('inside a subgraph')
     expect(zeros(valuesOf(wanda.model, 'lw'))).toBe(0.75 * 4 * K * K)
     expect(zeros(valuesOf(wanda.model, 'lr'))).toBe(0)
   })
