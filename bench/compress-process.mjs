@@ -8,7 +8,7 @@ import { inspectModel } from '../dist/runtime/probation.js'
 import { models } from './cases.mjs'
 
 process.once('message', (task) => {
-  measure(task)
+  void measure(task)
     .catch((error) => ({ error: messageOf(error) }))
     .then((figures) => process.send(figures, () => process.disconnect()))
 })

@@ -44,10 +44,13 @@ export async function startGateway({ dataDirectory, modelsDirectory }) {
 /** A load generator process: `drive(cell)` runs one cell and resolves to its figures. */
 export function startDriver() {
   const child = track(fork(here('drive-process.mjs'), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }))
+  const failed = failure(child, 'the load generator')
+  // Also when it is stopped, which nobody waits for.
+  failed.catch(() => {})
   return {
     drive: async (cell) => {
       child.send(cell)
-      const [figures] = await Promise.race([once(child, 'message'), failure(child, 'the load generator')])
+      const [figures] = await Promise.race([once(child, 'message'), failed])
       return figures
     },
     stop: () => stop(child),

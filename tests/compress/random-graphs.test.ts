@@ -72,7 +72,7 @@ async function difference(source: Model, variant: Model, feeds: RandomGraph['fee
     if (expected !== actual) return `inputs and outputs were ${expected} and are ${actual}`
     for (const rows of ROWS) {
       const inputs = feeds(rows, 0)
-      const [wanted = {}, got = {}] = [await sessions[0]!.run(inputs), await sessions[1]!.run(inputs)]
+      const [wanted, got] = [await sessions[0]!.run(inputs), await sessions[1]!.run(inputs)]
       for (const name in wanted) {
         const complaint = compared(wanted[name]!, got[name]!, rows === 1 ? Number.NEGATIVE_INFINITY : leastDb)
         if (complaint !== undefined) return `${complaint} at ${rows} rows`
