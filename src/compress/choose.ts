@@ -18,6 +18,9 @@ export function choosePreset(preset: Preset, model: Model, { hasSamples }: { has
   }
 }
 
+/** A vision transformer cuts its image into patches by one small convolution; that makes it no convolutional network. */
+const LEAST_CONVOLUTION_SHARE = 0.05
+
 /**
  * Static where convolutions do the work, because the runtime has no fast dynamic int8 convolution; dynamic
  * where products of matrices do, because it needs no calibration and loses less.
@@ -29,6 +32,11 @@ function chooseInt8({ graph }: Model, hasSamples: boolean): Choice {
   const convolutions = weightsOf(['Conv', 'ConvTranspose'])
   const products = weightsOf(['MatMul', 'Gemm']).filter((count) => count > 0)
   const made = `${convolutions.length} convolutions and ${products.length} products with constant weights`
+  const share = sum(convolutions) / Math.max(1, sum(convolutions) + sum(products))
+  if (convolutions.length > 0 && products.length > 0 && share < LEAST_CONVOLUTION_SHARE) {
+    const because = `the model has ${made}; only ${(share * 100).toFixed(1)} % of the weights are in convolutions, and products are better off with dynamic int8`
+    return { recipe: recipeOf('int8-dynamic'), because }
+  }
   if (convolutions.length === 0)
     return { recipe: recipeOf('int8-dynamic'), because: `the model has ${made}: dynamic int8 speeds products up and needs no calibration` }
   if (!hasSamples) {
@@ -38,6 +46,10 @@ function chooseInt8({ graph }: Model, hasSamples: boolean): Choice {
     }
   }
   return { recipe: recipeOf('int8-static'), because: `the model has ${made}: only static int8 speeds convolutions up, and there are samples to calibrate on` }
+}
+
+function sum(counts: readonly number[]): number {
+  return counts.reduce((total, count) => total + count, 0)
 }
 
 function recipeOf(pass: string): Recipe {

@@ -29,6 +29,14 @@ describe('preset int8', () => {
     }
   })
 
+  it('is dynamic for a transformer behind one small convolution', () => {
+    const patches = [node('Conv', ['x', 'c'], ['p']), node('MatMul', ['p', 'w'], ['y'])]
+    const transformer = network(['k', 'h', 64], ['n', 4, 'h', 64], patches, [weights('c', [4, 3, 1, 1]), weights('w', [64, 64])])
+    const { recipe, because } = choosePreset('int8', transformer, { hasSamples: true })
+    expect(recipe.map(({ pass }) => pass)).toEqual(['int8-dynamic'])
+    expect(because).toContain('0.3 % of the weights are in convolutions')
+  })
+
   it('does not count products of two computed tensors', () => {
     const attention = network([8], ['n', 'n'], [node('Transpose', ['x'], ['t']), node('MatMul', ['x', 't'], ['y'])], [])
     expect(choosePreset('int8', attention, { hasSamples: true }).because).toContain('0 products')

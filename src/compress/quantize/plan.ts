@@ -97,6 +97,10 @@ function grow(graph: GraphProto, index: GraphIndex, options: PlanOptions & { use
     decisions.push({ node: labelOf(node), opType: node.opType, pass: 'int8-static', action, reason })
 
   for (const node of graph.node) {
+    if (options.exclude.has(labelOf(node))) {
+      decide(node, 'skipped', 'excluded by the recipe')
+      continue
+    }
     const clamped = clampedProducer(node, index, quantized)
     if (clamped !== undefined) {
       absorbed.set(node, clamped)
@@ -162,7 +166,6 @@ function refusalOf(
   const compute = COMPUTE.has(opType)
   if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} have no int8 kernel here`
   if (!compute && !CARRY.has(opType)) return `${opType} has no int8 kernel that pays`
-  if (options.exclude.has(labelOf(node))) return 'excluded by the recipe'
   if (options.useless.has(node)) return 'nothing that reads its output computes in int8'
   const [output = ''] = node.output
   if (opType !== 'MatMul' && index.isOutput(output)) return 'it writes an output of the model, which stays float'

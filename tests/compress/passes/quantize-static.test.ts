@@ -325,6 +325,13 @@ describe('structure', () => {
     }
   })
 
+  it('excludes a clamp that its producer would have absorbed', async () => {
+    const source = ending([conv(0, 'x', 'a'), conv(1, 'a', 'm'), node('Relu', ['m'], ['b'], { name: 'clamp' }), conv(2, 'b', 'c')], 'c')
+    const { model: variant, decisions } = await quantized(source, 'int8-static(exclude=clamp)')
+    expect(decisions.find(({ node: name }) => name === 'clamp')).toMatchObject({ action: 'skipped', reason: 'excluded by the recipe' })
+    expect(await fidelityOf(source, variant, ROW)).toBeGreaterThan(25)
+  })
+
   it('leaves weights of other types alone', async () => {
     const half = tensorProto('w', 'float16', [8, 8, 1, 1], float16From(tensorValues(weights('w', [8, 8, 1, 1])).data as Float32Array))
     const source = network(
