@@ -8,7 +8,8 @@ import { noise } from '../../onnx/running.js'
 
 function histogramOf(values: Float32Array): Histogram {
   const histogram = emptyHistogram({ min: values.reduce((a, b) => Math.min(a, b)), max: values.reduce((a, b) => Math.max(a, b)) })
-  addToHistogram(histogram, values)
+  // In batches small enough that every value is counted.
+  for (let from = 0; from < values.length; from += 2 ** 15) addToHistogram(histogram, values.subarray(from, from + 2 ** 15))
   return histogram
 }
 
@@ -34,6 +35,17 @@ describe('histogram', () => {
     addToHistogram(histogram, values)
     addToHistogram(histogram, values)
     expect(histogram.counts.every((count) => count === 2)).toBe(true)
+  })
+
+  it('samples very many values evenly', () => {
+    const histogram = emptyHistogram({ min: 0, max: 2 ** 20 })
+    addToHistogram(
+      histogram,
+      Float32Array.from({ length: 2 ** 20 }, (_, i) => i),
+    )
+    const { counts } = histogram
+    expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1)
+    expect(counts.reduce((sum, count) => sum + count)).toBeGreaterThan(2 ** 15)
   })
 
   it('takes a tensor of one value', () => {
