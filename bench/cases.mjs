@@ -36,7 +36,7 @@ export const models = {
 
 const COMMON = ['simplify', 'int8-dynamic', 'int8-static', 'fp16']
 const OWN = {
-  digits_cnn: [...COMMON, 'simplify+int8-static(calibration=mse)', 'prune-weights(ratio=0.8)'],
+  digits_cnn: [...COMMON, 'simplify+int8-static(exclude=node_Conv_25)', 'simplify+int8-static(calibration=mse)', 'prune-weights(ratio=0.8)'],
   digits_vit: [...COMMON, 'smooth-quant+int8-static', 'int4', 'prune-weights(ratio=0.8)'],
   'ocr-recognizer': [...COMMON, 'int8-static(calibration=percentile)', 'int8-static(calibration=mse)', 'int4', 'prune-weights(ratio=0.8)'],
   minilm: ['int8-dynamic', 'int4', 'fp16'],
