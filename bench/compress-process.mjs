@@ -19,7 +19,7 @@ async function measure({ model, recipe, workDir, budgetMs }) {
   const { samples: rows, synthetic, feedsAt } = await feedSource({ file, signature, samplesDir: samples, device: 'cpu', threads: 1 })
   const start = performance.now()
   let producedAt
-  const { report } = await buildVariant({
+  const { report, sizeOnly } = await buildVariant({
     sourceFile: file,
     sourceDigest: createHash('sha256').update(readFileSync(file)).digest('hex'),
     request: recipe,
@@ -46,6 +46,6 @@ async function measure({ model, recipe, workDir, budgetMs }) {
     fidelity: report.fidelity.score,
     accuracy: report.fidelity.accuracy,
     kernels: report.kernels,
-    verdict: report.gate.admitted ? 'admitted' : report.gate.reason,
+    verdict: report.gate.admitted ? `admitted${sizeOnly ? ', size only' : ''}` : report.gate.reason,
   }
 }
