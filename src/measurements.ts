@@ -120,3 +120,31 @@ export interface DecisionReport {
   /** As stored: packed where that pays. */
   variantBytes: number
 }
+
+/** What a search found out about one candidate recipe. */
+export interface SearchCandidate {
+  /** As the command line writes it; `fp32` for the source model. */
+  readonly recipe: string
+  readonly fate: 'front' | 'dominated' | 'rejected' | 'failed' | 'skipped'
+  /** One sentence, always there. */
+  readonly reason: string
+  /** Spent on building and measuring it. */
+  readonly seconds: number
+  readonly bytes?: number
+  /** 0..1, as the gate uses it. */
+  readonly fidelity?: number
+  /** Share of correct labels, where the samples have labels. */
+  readonly accuracy?: number
+  /** Its latency ÷ the source model's, measured interleaved: below 1 is faster. */
+  readonly ratios?: readonly { readonly batch: number; readonly ratio: number }[]
+  /** Digest of the variant, where it was kept. */
+  readonly variant?: string
+}
+
+/** The story of a search for variants (recipe `auto`). */
+export interface SearchReport {
+  readonly budgetSeconds: number
+  readonly elapsedSeconds: number
+  /** The source model first, then in the order of trial. */
+  readonly candidates: readonly SearchCandidate[]
+}
