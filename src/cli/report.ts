@@ -1,5 +1,5 @@
 // A decision report as text: what a build did, what it gained, and whether the gate let it in.
-import type { DecisionReport, GateLatency } from '../measurements.js'
+import type { DecisionReport, Fidelity, GateLatency } from '../measurements.js'
 import { bytes, milliseconds, ratio, table, type Column } from './table.js'
 import type { Terminal } from './terminal.js'
 
@@ -13,15 +13,10 @@ const latencyColumns: readonly Column<GateLatency>[] = [
 /** Lines that tell the verdict first, then latency, fidelity, bytes and what happened to the nodes. */
 export function reportLines(report: DecisionReport, paint: Terminal['paint']): string[] {
   const { gate, fidelity, kernels, nodes, passes, chosenBecause, sourceBytes, variantBytes } = report
-  const synthetic = fidelity.synthetic ? paint('yellow', ', on noise: give the model samples for a figure that means something') : ''
-  const accuracy =
-    fidelity.accuracy === undefined ? [] : [`accuracy  ${percent(fidelity.accuracy.variant)} of labels, source ${percent(fidelity.accuracy.source)}`]
   return [
     `${gate.admitted ? paint('green', 'admitted') : paint('red', 'rejected')}: ${gate.reason}`,
     ...(chosenBecause === undefined ? [] : [`recipe    ${report.recipe.map(({ pass }) => pass).join(' + ')}: ${chosenBecause}`]),
-    `fidelity  ${fidelity.score.toFixed(4)} over ${fidelity.samples} samples${synthetic}`,
-    paint('dim', `          ${fidelity.definition}`),
-    ...accuracy,
+    ...fidelityLines(fidelity, paint),
     `bytes     ${bytes(sourceBytes)} → ${bytes(variantBytes)}`,
     '',
     ...table(latencyColumns, gate.latencies),
@@ -30,6 +25,24 @@ export function reportLines(report: DecisionReport, paint: Terminal['paint']): s
     ...(kernels === undefined ? [] : kernelLines(kernels, paint)),
     ...skipped(nodes),
   ]
+}
+
+/** How faithful, judged on which rows, and how often right. */
+function fidelityLines(fidelity: Fidelity, paint: Terminal['paint']): string[] {
+  const { score, definition, accuracy, labelsUnused } = fidelity
+  return [
+    `fidelity  ${score.toFixed(4)} over ${judgedOn(fidelity, paint)}`,
+    paint('dim', `          ${definition}`),
+    ...(accuracy === undefined ? [] : [`accuracy  ${percent(accuracy.variant)} of labels, source ${percent(accuracy.source)}`]),
+    ...(labelsUnused === undefined ? [] : [paint('yellow', `accuracy  none, although there are labels: ${labelsUnused}`)]),
+  ]
+}
+
+function judgedOn({ samples, synthetic, heldOut, calibrationSamples = 0 }: Fidelity, paint: Terminal['paint']): string {
+  if (synthetic) return `${samples} samples${paint('yellow', ', on noise: give the model samples for a figure that means something')}`
+  if (heldOut === true) return `${samples} held-out samples; ${calibrationSamples} others were there to calibrate on`
+  if (heldOut === false) return `${samples} samples${paint('yellow', ', the same that were there to calibrate on: give more for some to be held out')}`
+  return `${samples} samples`
 }
 
 /** Which integer kernels the runtime runs, and which nodes it computes in float although their weights are integers. */

@@ -126,4 +126,24 @@ describe('reportLines', () => {
     expect(text).toMatch(/1 +2\.00 +1\.30 +0\.65×/)
     expect(text).toContain('2 × Relu: a lone Relu does not fuse')
   })
+
+  it('says which rows it was judged on, and why labels were of no use', () => {
+    const told = (more: Partial<DecisionReport['fidelity']>) => {
+      const { fidelity, ...rest } = report(true)
+      return reportLines({ ...rest, fidelity: { ...fidelity, ...more } }, (_style, plain) => plain).join('\n')
+    }
+    expect(told({ heldOut: true, calibrationSamples: 300 })).toContain('over 256 held-out samples; 300 others were there to calibrate on')
+    expect(told({ heldOut: false, calibrationSamples: 256 })).toContain('256 samples, the same that were there to calibrate on')
+    expect(told({ synthetic: true, heldOut: false })).toMatch(/256 samples, on noise(?!.*calibrate)/)
+    expect(told({ labelsUnused: 'a label is 12, but output "y" has classes 0 to 9' })).toContain('although there are labels: a label is 12')
+  })
+
+  it('lists integer kernels, and the nodes that compute in float after all', () => {
+    const text = reportLines(
+      { ...report(true), kernels: { counts: { QLinearConv: 2 }, integer: ['conv1', 'conv2'], fellBack: ['fc'] } },
+      (_style, plain) => plain,
+    )
+    expect(text).toContain('kernels   2 QLinearConv')
+    expect(text.join('\n')).toContain('in float after all: fc')
+  })
 })
