@@ -26,6 +26,7 @@ const promises: Record<string, Expectation> = {
   fp16: { leastDb: 40 },
   simplify: { leastDb: 80 },
   'smooth-quant': { leastDb: 80 },
+  'prune-channels': { parameters: { roundTo: 1 } },
 }
 
 const CASES = Number(process.env['FLYWEIGHT_CASES'] ?? 1000)
