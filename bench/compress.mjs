@@ -1,19 +1,22 @@
-// `npm run bench:compress`: every model × recipe, each in a process of its own, as a Markdown table: seconds to
-// produce, peak resident memory, bytes, latency against fp32 at batch 1, 8 and 32 (interleaved, median, one
-// thread), fidelity, accuracy and the gate's verdict. Progress goes to stderr; a failure is a row, not the end.
+// `npm run bench:compress`: every model × recipe, each in a process of its own, as Markdown tables: seconds to
+// produce, peak resident memory, bytes, latency against fp32 (interleaved, median, one thread), fidelity, accuracy and
+// the gate's verdict. Progress goes to stderr; a failure is a row, not the end.
 import { fork } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { prepare } from '../scripts/setup.mjs'
+import { installAssets } from './assets.mjs'
+import { modelTable, replaceSection } from './table.mjs'
 
 const HELP = `npm run bench:compress -- [options]
-  --models a,b    of: digits_cnn, digits_vit, ocr-recognizer, ocr-direction, ocr-detector, minilm, resnet18
-  --recipes x,y   short strings, for every model; default: a list that suits each
-  --quick         half a second a batch size in place of two
-  --json FILE     also writes the figures there`
+  --models a,b     of: digits_cnn, digits_vit, ocr-recognizer, ocr-direction, ocr-detector, silero-vad, minilm, resnet18
+  --recipes x;y    short strings, for every model; default: a list that suits each
+  --quick          less measuring, and fewer inputs to judge on
+  --json FILE      also writes the figures there
+  --markdown FILE  also writes each table into FILE, between <!-- bench MODEL --> and <!-- end -->`
 
 const { values: flags } = parseArgs({
   options: {
@@ -21,6 +24,7 @@ const { values: flags } = parseArgs({
     recipes: { type: 'string' },
     quick: { type: 'boolean', default: false },
     json: { type: 'string' },
+    markdown: { type: 'string' },
     help: { type: 'boolean' },
   },
 })
@@ -29,8 +33,11 @@ if (flags.help) {
   process.exit(0)
 }
 await prepare()
-const { models, recipesFor } = await import('./cases.mjs')
-const { heapFlags, mallocEnvironment } = await import('../dist/runtime/malloc.js')
+await installAssets()
+const { models } = await import('./cases.mjs')
+const { prepareModel } = await import('./prepare.mjs')
+const { heapFlags, mallocEnvironment } = await import('#flyweight/runtime/malloc.js')
+const { runtimeVersion } = await import('#flyweight/runtime/session.js')
 
 const chosen = flags.models?.split(',') ?? Object.keys(models)
 const unknown = chosen.filter((name) => !Object.hasOwn(models, name))
@@ -38,26 +45,52 @@ if (unknown.length > 0) {
   console.error(`--models: got ${unknown.join(', ')}, expected some of ${Object.keys(models).join(', ')}`)
   process.exit(2)
 }
-const folder = mkdtempSync(join(tmpdir(), 'flyweight-bench-'))
-const rows = []
+const recipesFor = (model) => flags.recipes?.split(';') ?? models[model].recipes
+// Before the measuring, which takes minutes: is there a place for every table?
+if (flags.markdown !== undefined) for (const name of ['machine', ...chosen]) replaceSection(readFileSync(flags.markdown, 'utf8'), name, [])
+
+let done = 0
+const cells = chosen.reduce((sum, model) => sum + recipesFor(model).length, 0)
+const begin = performance.now()
+const temporary = mkdtempSync(join(tmpdir(), 'flyweight-bench-'))
+const measuredModels = []
 try {
-  for (const model of chosen) {
-    for (const recipe of flags.recipes?.split(',') ?? recipesFor(model)) {
-      const start = performance.now()
-      const figures = await measured({ model, recipe })
-      rows.push({ model, recipe, ...figures })
-      console.error(`${model} ${recipe}: ${figures.error ?? figures.verdict} (${((performance.now() - start) / 1000).toFixed(0)} s)`)
-    }
-  }
+  for (const model of chosen) measuredModels.push(await measureModel(model))
 } finally {
-  rmSync(folder, { recursive: true })
+  rmSync(temporary, { recursive: true })
 }
-for (const line of markdown(rows)) console.log(line)
-if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(rows, null, 2)}\n`)
+const machine = `${cpus()[0]?.model}, ${cpus().length} cores; Node ${process.versions.node}, ${runtimeVersion}; one thread${flags.quick ? '; `--quick`' : ''}.`
+console.log(machine)
+for (const { model, table } of measuredModels) console.log(`\n### ${model}\n\n${table.join('\n')}`)
+if (flags.json !== undefined)
+  writeFileSync(flags.json, `${JSON.stringify({ machine, models: measuredModels.map(({ model, accuracy, rows }) => ({ model, accuracy, rows })) }, null, 2)}\n`)
+if (flags.markdown !== undefined) {
+  const sections = [{ model: 'machine', table: [machine] }, ...measuredModels]
+  const text = sections.reduce((document, { model, table }) => replaceSection(document, model, table), readFileSync(flags.markdown, 'utf8'))
+  writeFileSync(flags.markdown, text)
+}
+
+async function measureModel(model) {
+  const folder = join(temporary, model)
+  mkdirSync(folder)
+  progress(`${model}: making its inputs`)
+  const { file, accuracy } = await prepareModel(model, folder, { quick: flags.quick })
+  if (accuracy !== undefined) progress(`${model}: fp32 has ${(100 * accuracy).toFixed(1)} % ${models[model].task.metric}`)
+  const rows = []
+  for (const recipe of recipesFor(model)) {
+    const figures = await measured({ model, file, folder, recipe })
+    rows.push({ recipe, ...figures })
+    done += 1
+    progress(`${done} of ${cells}: ${model} ${recipe}: ${figures.error ?? figures.verdict}`)
+  }
+  rmSync(folder, { recursive: true })
+  const { batches, task } = models[model]
+  return { model, accuracy, rows, table: modelTable({ batches, metric: task?.metric, accuracy, rows }) }
+}
 
 /** Figures of one cell, or `error` with the reason why there are none. */
 function measured(task) {
-  const workDir = mkdtempSync(join(folder, 'cell-'))
+  const workDir = mkdtempSync(join(temporary, 'cell-'))
   return new Promise((resolve) => {
     const child = fork(fileURLToPath(new URL('./compress-process.mjs', import.meta.url)), {
       env: { ...process.env, ...mallocEnvironment },
@@ -69,28 +102,10 @@ function measured(task) {
       rmSync(workDir, { recursive: true })
       resolve(figures ?? { error: `the process ended with ${signal ?? code}` })
     })
-    child.send({ ...task, workDir, budgetMs: flags.quick ? 500 : 2000 })
+    child.send({ ...task, workDir, budgetMs: flags.quick ? 400 : 1000 })
   })
 }
 
-function markdown(all) {
-  const ratios = (row) => [1, 8, 32].map((batch) => row.ratios?.[batch]?.toFixed(2) ?? '–').join(' / ')
-  const cells = all.map((row) =>
-    row.error === undefined
-      ? [
-          row.model,
-          `\`${row.recipe}\``,
-          row.seconds.toFixed(1),
-          `${row.peakMiB.toFixed(0)} MiB`,
-          `${(row.bytes / 1e6).toFixed(2)} MB`,
-          (row.bytes / row.sourceBytes).toFixed(2),
-          ratios(row),
-          row.fidelity.toFixed(4),
-          row.accuracy === undefined ? '–' : `${(100 * row.accuracy.variant).toFixed(1)} % (${(100 * row.accuracy.source).toFixed(1)} %)`,
-          row.verdict,
-        ]
-      : [row.model, `\`${row.recipe}\``, ...Array(7).fill('–'), row.error],
-  )
-  const head = ['model', 'recipe', 'seconds', 'peak memory', 'bytes', '÷ fp32', 'time ÷ fp32 at batch 1 / 8 / 32', 'fidelity', 'accuracy (fp32)', 'verdict']
-  return [head, head.map(() => '---'), ...cells].map((line) => `| ${line.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`)
+function progress(text) {
+  console.error(`${((performance.now() - begin) / 1000).toFixed(0).padStart(4)} s  ${text}`)
 }

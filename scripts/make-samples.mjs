@@ -4,6 +4,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
+import { mulberry32 } from '../dist/runtime/sample-inputs.js'
 import { writeNpz } from '../dist/tensor/npz.js'
 import { imageToRow } from '../examples/ocr/image.mjs'
 
@@ -36,17 +37,6 @@ const ROWS_A_FILE = 16
 
 const random = mulberry32(20240193)
 const pick = (list) => list[Math.floor(random() * list.length)]
-
-/** Mulberry32: small, seeded, good enough to choose words. */
-function mulberry32(seed) {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 /** A line of 8 to 20 characters that no example has. */
 function someLine() {

@@ -111,15 +111,15 @@ function compareVersions(a, b) {
   return place === -1 ? 0 : left[place] - (right[place] ?? 0)
 }
 
-/** npm sets npm_execpath for the scripts it runs; without it, npm is looked up in the path. */
-async function npm(args) {
+/** Runs npm, in the root unless `cwd` says otherwise. It sets npm_execpath for the scripts it runs; without it, npm is looked up in the path. */
+export async function npm(args, { cwd = root } = {}) {
   const cli = process.env['npm_execpath']
-  if (cli?.endsWith('.js')) await node([cli, ...args])
-  else await run('npm', args, { shell: process.platform === 'win32' })
+  if (cli?.endsWith('.js')) await node([cli, ...args], { cwd })
+  else await run('npm', args, { cwd, shell: process.platform === 'win32' })
 }
 
-async function node(args) {
-  await run(process.execPath, args)
+async function node(args, options) {
+  await run(process.execPath, args, options)
 }
 
 function run(command, args, options = {}) {
