@@ -8,11 +8,13 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Config } from './config.js'
 import { FlyweightError } from './errors.js'
 import { buildServer } from './http/server.js'
+import type { BuiltVariant } from './jobs/build-subject.js'
 import { Builds } from './jobs/builds.js'
 import type { CompressResult } from './jobs/compress-job.js'
 import type { ProfileResult } from './jobs/profile-job.js'
 import type { Job } from './jobs/queue.js'
 import { JobRunner } from './jobs/runner.js'
+import type { SearchNews } from './jobs/search-job.js'
 import { SqliteQueue } from './jobs/sqlite-queue.js'
 import { ArtifactStore } from './registry/artifact-store.js'
 import { Catalog } from './registry/catalog.js'
@@ -86,6 +88,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     timeoutMs: config.jobs.timeoutMs,
     log: logger,
     apply: (job, result) => applyResult(catalog, job, result),
+    applyNews: (job, news) => applyNews(catalog, job, news as SearchNews),
   })
   const services = { gateway, repository, catalog, jobs, store, builds, capture, metrics, config, logger, version }
   const server = buildServer(services)
@@ -231,11 +234,39 @@ function createServing({ config, store, catalog, metrics, builds, capture, resol
  * @throws FlyweightError `conflict` when the model is no longer the one the job worked on
  */
 function applyResult(catalog: Catalog, job: Job, result: unknown): void {
-  const { model, version, sourceFile, file = sourceFile } = job.payload as { model: string; version: string; file?: string; sourceFile?: string }
+  const source = sourceOf(catalog, job)
+  switch (job.kind) {
+    case 'compress':
+      return saveBuilt(catalog, (result as CompressResult).variant)
+    case 'profile':
+      return catalog.saveProfile(source.id, (result as ProfileResult).profile)
+    case 'search':
+      // Its variants came as news.
+      return
+  }
+}
+
+/**
+ * What a search found so far, while it goes on: the catalog gets its variants, and gives up those that better ones replaced.
+ * @throws FlyweightError `conflict` as above
+ */
+function applyNews(catalog: Catalog, job: Job, { variants, withdrawn }: SearchNews): void {
+  sourceOf(catalog, job)
+  for (const variant of variants) saveBuilt(catalog, variant)
+  for (const id of withdrawn) if (catalog.variant(id)?.pinned === false) catalog.deleteVariant(id)
+}
+
+/** The source variant of the model that a job works on. */
+function sourceOf(catalog: Catalog, { payload }: Job): Variant {
+  const { model, version, sourceFile, file = sourceFile } = payload as { model: string; version: string; file?: string; sourceFile?: string }
   const source = catalog.variants(model, version).find((variant) => variant.source)
   if (source === undefined || source.file !== file) throw new FlyweightError('conflict', `model ${model} version ${version} was replaced or removed meanwhile`)
-  if (job.kind === 'compress') catalog.saveVariant({ ...(result as CompressResult).variant, pinned: false, createdAt: new Date().toISOString() })
-  else catalog.saveProfile(source.id, (result as ProfileResult).profile)
+  return source
+}
+
+function saveBuilt(catalog: Catalog, variant: BuiltVariant): void {
+  const { pinned = false, createdAt = new Date().toISOString() } = catalog.variant(variant.id) ?? {}
+  catalog.saveVariant({ ...variant, pinned, createdAt })
 }
 
 function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {

@@ -14,6 +14,14 @@ export type Preset = (typeof PRESETS)[number]
 /** What was asked for: a recipe of its own, or a preset. */
 export type RecipeRequest = { recipe: Recipe; preset?: undefined } | { preset: Preset; recipe?: undefined }
 
+/** What stands for a search for recipes instead of a recipe (search/). */
+const SEARCH = 'auto'
+
+/** Whether what was asked for is a search for recipes, not one of its own: parseRecipe refuses it. */
+export function isSearch(input: unknown): boolean {
+  return typeof input === 'string' && input.trim() === SEARCH
+}
+
 /**
  * Reads a recipe: a preset's name, a short string such as `int8-static(depthwise=false)+fp16`, or an array
  * of steps `{ pass, …parameters }`. In a short string, the characters `%+()=,|` and white space inside a value are
@@ -96,7 +104,8 @@ function complete(step: unknown, index: number): RecipeStep {
     throw invalid(`/recipe/${index}`, `got ${describe(step)}, expected a step like {"pass": "int8-static"}`)
   const { pass, ...given } = step as Record<string, unknown>
   if (typeof pass !== 'string' || passNamed(pass) === undefined) {
-    const hint = PRESETS.some((preset) => preset === pass) ? '; a preset stands alone' : ''
+    const hint =
+      pass === SEARCH ? '; a search stands alone, and only where its time is given' : PRESETS.some((preset) => preset === pass) ? '; a preset stands alone' : ''
     throw invalid(`/recipe/${index}/pass`, `got ${describe(pass)}, expected one of ${passes.map(({ name }) => name).join(', ')}${hint}`)
   }
   const parameters = completeParameters(pass, given)

@@ -37,7 +37,10 @@ export interface RepositoryPort {
 
 /** Turns wishes into jobs; an artifact that exists already is answered at once. */
 export interface Builds {
-  compress(wish: { model: string; version?: string; recipe: unknown }, options: { idempotencyKey?: string }): { job?: Job; variant?: Variant }
+  compress(
+    wish: { model: string; version?: string; recipe: unknown; budgetSeconds?: number },
+    options: { idempotencyKey?: string },
+  ): { job?: Job; variant?: Variant }
   profile(model: string, version?: string): Job
 }
 

@@ -5,6 +5,8 @@ import type { JobProgress } from './queue.js'
 export interface JobContext {
   report(progress: JobProgress): void
   log(line: string): void
+  /** Hands over what can be used at once, and the job's result so far. */
+  publish(news: unknown, resultSoFar: unknown): void
   /** Aborted when the job is cancelled or the gateway stops; the process is killed soon after. */
   signal: AbortSignal
 }

@@ -8,7 +8,11 @@ export interface JobTask {
   kind: JobKind
   payload: unknown
 }
-export type JobMessage = { progress: JobProgress; logLine?: string } | { result: unknown } | { error: { code: ErrorCode; detail: string } }
+export type JobMessage =
+  | { progress: JobProgress; logLine?: string }
+  | { news: unknown; resultSoFar: unknown }
+  | { result: unknown }
+  | { error: { code: ErrorCode; detail: string } }
 
 /** Progress is sent this often at most; a new step is always sent. */
 const PROGRESS_INTERVAL_MS = 100
@@ -31,6 +35,8 @@ async function run({ kind, payload }: JobTask): Promise<unknown> {
   switch (kind) {
     case 'compress':
       return (await import('./compress-job.js')).runCompressJob(payload as never, context)
+    case 'search':
+      return (await import('./search-job.js')).runSearchJob(payload as never, context)
     case 'profile':
       return (await import('./profile-job.js')).runProfileJob(payload as never, context)
   }
@@ -49,6 +55,7 @@ function channelContext(): JobContext {
       send({ progress })
     },
     log: (logLine) => send({ progress, logLine }),
+    publish: (news, resultSoFar) => send({ news, resultSoFar }),
     signal: abort.signal,
   }
 }

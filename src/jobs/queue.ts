@@ -1,7 +1,7 @@
 // What a job is and what a queue of them promises; sqlite-queue.ts is the default implementation.
 import type { ErrorCode } from '../errors.js'
 
-export type JobKind = 'compress' | 'profile'
+export type JobKind = 'compress' | 'search' | 'profile'
 export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
 
 export interface JobProgress {
@@ -22,7 +22,7 @@ export interface Job {
   payload: unknown
   progress: JobProgress
   log: readonly string[]
-  /** Set when succeeded. */
+  /** Set when succeeded; what was found out so far where a running or cancelled job told. */
   result: unknown
   /** Set when failed. */
   error: { code: ErrorCode; detail: string } | undefined
@@ -44,6 +44,8 @@ export interface JobQueue {
   /** Takes the oldest queued job and marks it running. */
   claim(): Job | undefined
   report(id: string, progress: JobProgress, logLine?: string): void
+  /** Shows what a running job has found out so far as its result, which it remains if the job is cancelled. */
+  noteResult(id: string, result: unknown): void
   /** Puts a running job back as if it had not been claimed: the gateway stops, the job is not at fault. */
   release(id: string): void
   /** Ends a running job; one that has already ended (cancelled meanwhile) is left as it is. */

@@ -12,6 +12,8 @@ export interface RunnerOptions {
   concurrency?: number
   /** Called with each result before its job counts as succeeded; a throw fails the job. */
   apply(job: Job, result: unknown): void | Promise<void>
+  /** Called with what a job hands over before its end; a throw fails the job. */
+  applyNews?(job: Job, news: unknown): void
   log: { info(fields: object, message: string): void; warn(fields: object, message: string): void }
   /** Limit of one job process. Default 4 GiB. */
   memoryBytes?: number
@@ -60,7 +62,7 @@ export class JobRunner {
   #launch(job: Job): void {
     const { queue, memoryBytes = 4 * 2 ** 30, timeoutMs = 3_600_000, log } = this.#options
     log.info({ job: job.id, kind: job.kind, attempt: job.attempts }, 'job started')
-    let answer: Exclude<JobMessage, { progress: unknown }> | undefined
+    let answer: Exclude<JobMessage, { progress: unknown } | { news: unknown }> | undefined
     const child = startChild({
       entry: new URL('./job-process.js', import.meta.url),
       message: { kind: job.kind, payload: job.payload } satisfies JobTask,
@@ -70,6 +72,7 @@ export class JobRunner {
       onMessage: (received) => {
         const message = received as JobMessage
         if ('progress' in message) queue.report(job.id, message.progress, message.logLine)
+        else if ('news' in message) this.#takeNews(job, message, child)
         else answer = message
       },
     })
@@ -86,16 +89,31 @@ export class JobRunner {
         queue.finish(job.id, { state: 'succeeded', result: answer.result })
         log.info({ job: job.id }, 'job succeeded')
       })
-      .catch((error: unknown) => {
-        const failure = { code: codeOf(error), detail: messageOf(error) }
-        queue.finish(job.id, { state: 'failed', error: failure })
-        log.warn({ job: job.id, ...failure }, 'job failed')
-      })
+      .catch((error: unknown) => this.#fail(job, error))
       .finally(() => {
         this.#running.delete(job.id)
         this.#fill()
       })
     this.#running.set(job.id, { child, done })
+  }
+
+  #takeNews(job: Job, { news, resultSoFar }: Extract<JobMessage, { news: unknown }>, child: SupervisedChild): void {
+    const { queue, applyNews } = this.#options
+    // A cancelled job may still have sent some.
+    if (queue.get(job.id).state !== 'running') return
+    try {
+      applyNews?.(job, news)
+      queue.noteResult(job.id, resultSoFar)
+    } catch (error) {
+      this.#fail(job, error)
+      void child.stop()
+    }
+  }
+
+  #fail(job: Job, error: unknown): void {
+    const failure = { code: codeOf(error), detail: messageOf(error) }
+    this.#options.queue.finish(job.id, { state: 'failed', error: failure })
+    this.#options.log.warn({ job: job.id, ...failure }, 'job failed')
   }
 }
 

@@ -46,7 +46,7 @@ export class SqliteQueue implements JobQueue {
   readonly #database: Database.Database
   readonly #owner = randomBytes(8).toString('hex')
   readonly #events = new EventEmitter().setMaxListeners(0)
-  readonly #live = new Map<string, { progress: JobProgress; log: string[] }>()
+  readonly #live = new Map<string, { progress: JobProgress; log: string[]; result?: unknown }>()
   readonly #leases: NodeJS.Timeout
 
   /** Opens `file`, or makes it, and queues again what a process that is gone had been running. */
@@ -114,7 +114,14 @@ export class SqliteQueue implements JobQueue {
     if (live === undefined) return
     live.progress = progress
     if (logLine !== undefined) live.log = [...live.log.slice(1 - LOG_LINES), logLine]
-    if (this.#events.listenerCount(id) + this.#events.listenerCount('*') > 0) this.#changed(id)
+    this.#told(id)
+  }
+
+  noteResult(id: string, result: unknown): void {
+    const live = this.#live.get(id)
+    if (live === undefined) return
+    live.result = result
+    this.#told(id)
   }
 
   release(id: string): void {
@@ -143,13 +150,13 @@ export class SqliteQueue implements JobQueue {
   }
 
   #end(id: string, outcome: Parameters<JobQueue['finish']>[1]): void {
-    const { progress, log } = this.get(id)
+    const { progress, log, result } = this.get(id)
     const ended = outcome.state === 'succeeded' ? { fraction: 1, step: 'done' } : { fraction: progress.fraction, step: progress.step }
     this.#write(() => {
       this.#run(
         'UPDATE jobs SET state = ?, progress = ?, log = ?, result = ?, error = ?, finished_at = ?, owner = NULL WHERE id = ?',
         ...[outcome.state, JSON.stringify(ended), JSON.stringify(log)],
-        outcome.state === 'succeeded' ? JSON.stringify(outcome.result ?? null) : null,
+        jsonOrNull(outcome.state === 'succeeded' ? (outcome.result ?? null) : outcome.state === 'cancelled' ? result : undefined),
         outcome.state === 'failed' ? JSON.stringify(outcome.error) : null,
         ...[new Date().toISOString(), id],
       )
@@ -196,6 +203,11 @@ export class SqliteQueue implements JobQueue {
     if (this.#live.size > 0) this.#run("UPDATE jobs SET lease_until = ? WHERE owner = ? AND state = 'running'", Date.now() + LEASE_MS, this.#owner)
   }
 
+  /** Spares reading a job that nobody watches. */
+  #told(id: string): void {
+    if (this.#events.listenerCount(id) + this.#events.listenerCount('*') > 0) this.#changed(id)
+  }
+
   #changed(id: string): Job {
     const job = this.get(id)
     this.#events.emit(id, job)
@@ -213,7 +225,7 @@ export class SqliteQueue implements JobQueue {
       payload: JSON.parse(row.payload),
       progress: live?.progress ?? (JSON.parse(row.progress) as JobProgress),
       log: live?.log ?? (JSON.parse(row.log) as string[]),
-      result: row.result === null ? undefined : JSON.parse(row.result),
+      result: row.result === null ? live?.result : JSON.parse(row.result),
       error: row.error === null ? undefined : (JSON.parse(row.error) as NonNullable<Job['error']>),
       attempts: row.attempts,
       createdAt: row.created_at,
@@ -234,6 +246,10 @@ export class SqliteQueue implements JobQueue {
   #run(sql: string, ...parameters: (string | number | null)[]): boolean {
     return this.#database.prepare(sql).run(...parameters).changes > 0
   }
+}
+
+function jsonOrNull(value: unknown): string | null {
+  return value === undefined ? null : JSON.stringify(value)
 }
 
 function isAlive(pid: number): boolean {

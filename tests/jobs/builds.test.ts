@@ -139,6 +139,38 @@ describe('asking for a variant', () => {
   })
 })
 
+describe('asking for a search', () => {
+  test('is one job for each model while it is under way, and says which variants were there before', () => {
+    save('fp16')
+    const search = (budgetSeconds?: number) => builds.compress({ model: 'digits', recipe: 'auto', ...(budgetSeconds === undefined ? {} : { budgetSeconds }) })
+    const { job } = search()
+    expect(job).toMatchObject({
+      kind: 'search',
+      payload: { model: 'digits', sourceFile: '/store/d1/model.onnx', budgetSeconds: 60, present: ['digits:1:fp16'], minFidelity: 0.9 },
+    })
+    expect(search(5).job?.id).toBe(job?.id)
+    queue.cancel(job?.id as string)
+    expect(search(5).job?.payload).toMatchObject({ budgetSeconds: 5 })
+  })
+
+  test('is refused where the manifest does not allow it, and time without it', () => {
+    expect(errorOf(() => builds.compress({ model: 'digits', recipe: 'fp16', budgetSeconds: 5 }))).toMatchObject({ errors: [{ pointer: '/budgetSeconds' }] })
+    digits = modelOf({ recipes: ['int8'] })
+    expect(errorOf(() => compress('auto'))).toMatchObject({ code: 'invalid_recipe' })
+    digits = modelOf({ recipes: ['int8', 'auto'] })
+    expect(compress('auto').job).toMatchObject({ kind: 'search' })
+  })
+
+  test('is made on demand once, where the policy asks for it', async () => {
+    const model = modelOf({ policy: { onDemand: ['auto'] } })
+    expect(builds.next(model)).toBe('auto')
+    const ended = builds.start(model, 'auto')
+    queue.finish(queue.claim()?.id as string, { state: 'succeeded', result: null })
+    await ended
+    expect(builds.next(model)).toBeUndefined()
+  })
+})
+
 describe('asking for a profile', () => {
   test('is one job for each model while it is under way', () => {
     const job = builds.profile('digits')

@@ -51,6 +51,25 @@ describe('the life of a job', () => {
     expect(queue.get(id)).toMatchObject({ state: 'cancelled', result: undefined })
   })
 
+  test('shows what it found so far, and keeps that when it is cancelled', () => {
+    const noted = () => {
+      const { id } = queue.submit('search', {}, { key: 'a' })
+      queue.claim()
+      queue.noteResult(id, { kept: 1 })
+      queue.noteResult(id, { kept: 2 })
+      expect(queue.get(id)).toMatchObject({ state: 'running', result: { kept: 2 } })
+      return id
+    }
+    const cancelled = noted()
+    queue.cancel(cancelled)
+    queue.noteResult(cancelled, { kept: 3 })
+    const released = noted()
+    queue.release(released)
+    expect(queue.get(released)).toMatchObject({ state: 'queued', result: undefined })
+    reopen()
+    expect(queue.get(cancelled)).toMatchObject({ state: 'cancelled', result: { kept: 2 } })
+  })
+
   test('an unknown job is an error with a code', () => {
     expect(() => queue.get('job-none')).toThrowError(expect.objectContaining({ code: 'job_not_found' }))
     expect(() => queue.cancel('job-none')).toThrowError(expect.objectContaining({ code: 'job_not_found' }))

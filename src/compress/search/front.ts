@@ -1,16 +1,22 @@
 // The Pareto front of a search: which variants nothing else beats in latency at each batch size, in bytes and in
 // fidelity at once. Pure. Whom it is shown to and what is kept of it are search.ts's business.
-import type { SearchReport } from '../../measurements.js'
+import type { SearchCandidate } from '../../measurements.js'
 
 /** What variants are compared by. */
-export type Standing = Required<Pick<SearchReport['candidates'][number], 'bytes' | 'fidelity' | 'ratios'>>
+export type Standing = Required<Pick<SearchCandidate, 'bytes' | 'fidelity' | 'ratios'>> & {
+  /** Its recipe promises size only here: what looks like speed must be clear to be believed. */
+  sizeOnly?: boolean
+}
 
 /** Differences below these count as none: two measurements of one model differ by as much, and nobody would choose by less. */
 const STEPS = { ratio: 0.02, bytes: 0.01, fidelity: 0.001 }
 
+/** Largest ratio that counts as faster where the recipe promises no speed. */
+const CLEARLY_FASTER = 0.95
+
 /** Whether requests that do not ask for it by name may get it: only what is at no batch size slower than the source model. */
-export function mayServe({ ratios }: Pick<Standing, 'ratios'>): boolean {
-  return ratios.length > 0 && ratios.every(({ ratio }) => ratio <= 1)
+export function mayServe({ ratios, sizeOnly = false }: Pick<Standing, 'ratios' | 'sizeOnly'>): boolean {
+  return ratios.length > 0 && ratios.every(({ ratio }) => ratio <= (sizeOnly ? CLEARLY_FASTER : 1))
 }
 
 /**

@@ -33,7 +33,7 @@ export function jobRoutes(scope: Scope, services: Services): void {
         operationId: 'listJobs',
         tags,
         summary: 'Jobs, newest first',
-        querystring: Type.Object({ state: Type.Optional(Type.Enum([...states])), kind: Type.Optional(Type.Enum(['compress', 'profile'])) }, strict),
+        querystring: Type.Object({ state: Type.Optional(Type.Enum([...states])), kind: Type.Optional(Type.Enum(['compress', 'search', 'profile'])) }, strict),
         response: {
           200: answer('The jobs', Type.Object({ jobs: Type.Array(component('Job')) }), { jobs: [examples.job] }),
           ...failures('malformed', 'unknown_field'),
@@ -69,10 +69,25 @@ function startRoutes(scope: Scope, { builds }: Services): void {
           {
             ...target,
             recipe: Type.Union([Type.String(), Type.Array(Type.Record(Type.String(), Type.Unknown()))], {
-              description: 'A preset (`int8`, `fp16`), a recipe in short (`int8-static(calibration=min-max)+fp16`), or a list of passes with their parameters',
+              description:
+                'A preset (`int8`), a recipe in short (`int8-static(calibration=min-max)+fp16`), a list of passes with their parameters, ' +
+                'or `auto`: a search, whose job registers each variant of the Pareto front of latency, bytes and fidelity as soon as it is found',
             }),
+            budgetSeconds: Type.Optional(
+              Type.Number({
+                minimum: 1,
+                maximum: 86_400,
+                description: 'With `auto`: how long to search; default 60. A candidate in progress at the end may overrun it by one of its steps',
+              }),
+            ),
           },
-          { ...strict, examples: [{ model: 'digits', recipe: 'int8' }] },
+          {
+            ...strict,
+            examples: [
+              { model: 'digits', recipe: 'int8' },
+              { model: 'digits', recipe: 'auto', budgetSeconds: 60 },
+            ],
+          },
         ),
         response: {
           200: answer('The variant, which exists already', component('Variant'), examples.variant),
@@ -81,10 +96,10 @@ function startRoutes(scope: Scope, { builds }: Services): void {
         },
       },
     },
-    ({ body: { model, version, recipe }, headers }, reply) => {
+    ({ body: { model, version, recipe, budgetSeconds }, headers }, reply) => {
       const key = headers['idempotency-key']
       const { job, variant } = builds.compress(
-        { model, recipe, ...(version !== undefined && { version }) },
+        { model, recipe, ...(version !== undefined && { version }), ...(budgetSeconds !== undefined && { budgetSeconds }) },
         typeof key === 'string' && key !== '' ? { idempotencyKey: key } : {},
       )
       if (variant) return reply.code(200).send(variantView(variant))

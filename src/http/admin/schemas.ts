@@ -112,12 +112,17 @@ export const adminComponents = {
   }),
   Job: Type.Object({
     id: Type.String(),
-    kind: Type.Enum(['compress', 'profile']),
+    kind: Type.Enum(['compress', 'search', 'profile']),
     state: Type.Enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']),
     key: Type.String({ description: 'Queued or running jobs with the same key are one job' }),
     progress: Type.Object({ fraction: Type.Number(), step: Type.String(), etaS: Type.Optional(Type.Number()) }),
     log: Type.Array(Type.String()),
-    result: Type.Optional(Type.Unknown({ description: 'When succeeded' })),
+    result: Type.Optional(
+      Type.Unknown({
+        description:
+          'When succeeded; of a search also while it runs and after it was cancelled: `report`, with the fate of each candidate, and `kept`, the ids of its variants',
+      }),
+    ),
     error: Type.Optional(Type.Object({ code: Type.String(), detail: Type.String() }, { description: 'When failed' })),
     attempts: Type.Integer(),
     createdAt: time,

@@ -1,0 +1,137 @@
+// Recipe `auto`: tries candidates within a time budget and keeps the Pareto front of latency, bytes and fidelity. What
+// is good so far can be used at once. Which candidates there are is candidates.ts's business, what beats what front.ts's.
+import { FlyweightError } from '../../errors.js'
+import type { SearchReport } from '../../measurements.js'
+import { loadModel } from '../../onnx/load.js'
+import { plainBytes } from '../../onnx/packed.js'
+import type { BuildRequest } from '../build.js'
+import { firstProposals, furtherProposals, type Proposal } from './candidates.js'
+import { weightCounts } from './facts.js'
+import { divide, mayServe, type Standing } from './front.js'
+import { remeasure } from './remeasure.js'
+import { reportOf, variantOf, type KeptVariant } from './story.js'
+import { knownOf, measuredAgain, tryRecipe, type Contender, type Trial, type TrialRequest } from './trial.js'
+
+/** The model, and the inputs to try variants on. */
+export type SearchSource = Pick<BuildRequest, 'samples' | 'evaluation' | 'synthetic' | 'maxBatch' | 'feedsAt'> & { file: string; digest: string }
+
+export type SearchOptions = Pick<BuildRequest, 'batches' | 'minFidelity' | 'device' | 'threads'> & {
+  budgetSeconds: number
+  /** Time to measure one candidate at one batch size; default: a hundredth of the budget, within limits. */
+  profileBudgetMs?: number
+}
+
+export interface SearchContext {
+  /** Takes the variants' folders; whoever made it removes it when it has what it wants. */
+  workDir: string
+  /** Told of each variant that is good so far, as soon as it is; returns the digest under which it was stored. */
+  keep?(variant: KeptVariant): Promise<string>
+  /** Told of the report as it stands after each candidate. */
+  onReport?(report: SearchReport): void
+  onProgress?: (fraction: number, step: string) => void
+  /** When it aborts, the search ends with what it has. */
+  signal?: AbortSignal
+}
+
+export interface SearchResult {
+  report: SearchReport
+  /** The front but for the source model, as measured last. */
+  kept: readonly KeptVariant[]
+}
+
+/** Share of the budget after which no candidate is begun, and the one in progress is ended: the rest is for measuring the front again. */
+const TRIALS_SHARE = 0.8
+/** Default share of the budget for measuring one candidate at one batch size, and its limits in milliseconds. */
+const MEASURING = { share: 0.01, least: 50, most: 1500 }
+
+/**
+ * Searches for `options.budgetSeconds`, or less where all candidates were tried before. A candidate in progress when its
+ * time ends is given up at the next point where it can stop, which may be a whole run of a model or step of a pass later.
+ * @throws FlyweightError `invalid_model` for a source model that cannot be read, and what `context.keep` throws
+ */
+export async function searchVariants(source: SearchSource, options: SearchOptions, context: SearchContext): Promise<SearchResult> {
+  const start = performance.now()
+  const elapsed = () => (performance.now() - start) / 1000
+  const { budgetSeconds, batches } = options
+  const trialsEnd = stopAfter(budgetSeconds * TRIALS_SHARE, context.signal)
+  const end = stopAfter(budgetSeconds, context.signal)
+  const [model, bytes] = [await loadModel(source.file), await plainBytes(source.file)]
+  const reference: Standing = { bytes, fidelity: 1, ratios: batches.map((batch) => ({ batch, ratio: 1 })) }
+  const trials: Trial[] = []
+  const digests = new Map<string, string>()
+  const report = () => reportOf({ budgetSeconds, elapsedSeconds: elapsed(), reference, trials, digests })
+  const request = requestOf(source, options, trialsEnd.signal)
+
+  const run = async ({ recipe, skip }: Proposal, left: number): Promise<Trial> => {
+    const skipped = (reason: string): Trial => ({ recipe, seconds: 0, verdict: { fate: 'skipped', reason } })
+    if (skip !== undefined) return skipped(skip)
+    if (trialsEnd.signal.aborted) return skipped(`${trialsEnd.why()} before it was tried`)
+    const onProgress = (fraction: number, step: string) =>
+      context.onProgress?.(progress(elapsed() / budgetSeconds, trials.length + fraction, trials.length + left), `${recipe}: ${step}`)
+    return tryRecipe(recipe, { ...request, onProgress }, context.workDir)
+  }
+  const keepFront = async () => {
+    for (const contender of frontOf(reference, trials)) {
+      if (!digests.has(contender.recipe)) digests.set(contender.recipe, (await context.keep?.(variantOf(contender, options.minFidelity))) ?? contender.digest)
+    }
+  }
+
+  try {
+    const waiting = firstProposals({ device: options.device, hasSamples: !source.synthetic, weights: weightCounts(model) })
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      trials.push(withoutTwin(await run(next, waiting.length + 1), trials))
+      await keepFront()
+      context.onReport?.(report())
+      if (waiting.length === 0) waiting.push(...furtherProposals(new Map(trials.map(({ recipe, contender }) => [recipe, contender]))))
+    }
+    context.onProgress?.(TRIALS_SHARE, 'measuring the best again')
+    const serving = frontOf(reference, trials).filter(mayServe)
+    const measured = await remeasure(serving, { ...request, milliseconds: (budgetSeconds - elapsed()) * 1000, signal: end.signal })
+    for (const [index, trial] of trials.entries()) {
+      if (trial.contender !== undefined) trials[index] = measuredAgain(trial, measured.get(trial.contender), bytes)
+    }
+    await keepFront()
+  } finally {
+    trialsEnd.clear()
+    end.clear()
+  }
+  return { report: report(), kept: frontOf(reference, trials).map((contender) => variantOf(contender, options.minFidelity)) }
+}
+
+function requestOf({ file, digest, ...inputs }: SearchSource, { budgetSeconds, ...options }: SearchOptions, signal: AbortSignal): TrialRequest {
+  const profileBudgetMs = Math.min(MEASURING.most, Math.max(MEASURING.least, budgetSeconds * 1000 * MEASURING.share))
+  return { profileBudgetMs, ...inputs, ...options, sourceFile: file, sourceDigest: digest, signal }
+}
+
+/** The contenders that nothing beats, in the order of trial. */
+function frontOf(reference: Standing, trials: readonly Trial[]): Contender[] {
+  const contenders = trials.flatMap(({ contender }) => contender ?? [])
+  return divide<Standing>([reference, ...contenders]).front.filter((entry): entry is Contender => entry !== reference)
+}
+
+/** The trial of a recipe that gave the very file of another has no contender: two measurements of one model prove nothing. */
+function withoutTwin(trial: Trial, earlier: readonly Trial[]): Trial {
+  const twin = earlier.find(({ contender }) => contender !== undefined && contender.digest === trial.contender?.digest)
+  return twin === undefined ? trial : { ...knownOf(trial), verdict: { fate: 'dominated', reason: `it gives the same file as ${twin.recipe}` } }
+}
+
+/** A signal that aborts after `seconds`, or as soon as `outer` does; its reason says which. */
+function stopAfter(seconds: number, outer: AbortSignal | undefined): { signal: AbortSignal; why(): string; clear(): void } {
+  const controller = new AbortController()
+  const cancel = () => controller.abort(new FlyweightError('cancelled', 'the search was cancelled'))
+  const timer = setTimeout(() => controller.abort(new FlyweightError('cancelled', 'the budget ended')), seconds * 1000)
+  if (outer?.aborted === true) cancel()
+  outer?.addEventListener('abort', cancel, { once: true })
+  return {
+    signal: controller.signal,
+    why: () => (controller.signal.reason as Error).message,
+    clear: () => {
+      clearTimeout(timer)
+      outer?.removeEventListener('abort', cancel)
+    },
+  }
+}
+
+function progress(timeShare: number, done: number, total: number): number {
+  return Math.min(TRIALS_SHARE, Math.max(timeShare, (TRIALS_SHARE * done) / total))
+}
