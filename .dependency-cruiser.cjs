@@ -3,6 +3,7 @@
 
 const layers = {
   tensor: [],
+  chart: [],
   onnx: ['tensor'],
   wire: ['onnx', 'tensor'],
   runtime: ['onnx', 'tensor'],
@@ -10,9 +11,9 @@ const layers = {
   registry: ['wire', 'onnx', 'tensor'],
   serving: ['registry', 'runtime', 'tensor'],
   jobs: ['compress', 'registry', 'runtime', 'onnx', 'tensor'],
-  http: ['serving', 'registry', 'jobs', 'wire', 'tensor', 'config'],
+  http: ['serving', 'registry', 'jobs', 'wire', 'tensor', 'chart', 'config'],
   telemetry: ['serving', 'config'],
-  cli: ['app', 'config', 'compress', 'jobs', 'registry', 'runtime', 'tensor'],
+  cli: ['app', 'config', 'compress', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
 }
 
 const pathOf = (name) => `^src/${name}(/|\\.ts$)`

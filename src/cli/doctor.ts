@@ -4,10 +4,10 @@ import { accessSync, constants, existsSync, mkdirSync, readFileSync, readdirSync
 import { availableParallelism, totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
 import { connect as connectSocket } from 'node:net'
+import { bytes } from '../chart/units.js'
 import { loadConfig, type Config } from '../config.js'
 import { messageOf } from '../errors.js'
 import { isTuned } from '../runtime/malloc.js'
-import { bytes } from './table.js'
 import type { Terminal } from './terminal.js'
 
 export interface Finding {

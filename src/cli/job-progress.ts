@@ -9,6 +9,8 @@ export interface JobView {
   kind: string
   state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
   progress: { fraction: number; step: string; etaS?: number }
+  /** In events: only the lines since the last. */
+  log?: readonly string[]
   result?: unknown
   error?: { code: string; detail: string }
   createdAt: string
@@ -16,16 +18,18 @@ export interface JobView {
 
 /**
  * Resolves to the succeeded job.
+ * @param stepOf what to show of an event of a job that runs; default its step
  * @throws FlyweightError with the job's own code and detail when it fails, `cancelled` when somebody cancelled it.
  */
-export async function followJob(terminal: Terminal, gateway: GatewayClient, id: string): Promise<JobView> {
+export async function followJob(terminal: Terminal, gateway: GatewayClient, id: string, stepOf = ownStep): Promise<JobView> {
   const bar = terminal.bar()
   let last: JobView | undefined
   try {
     for await (const job of gateway.events<JobView>(`/admin/jobs/${id}/events`)) {
       last = job
-      bar.update(job.progress.fraction, job.state === 'queued' ? 'queued' : job.progress.step, job.progress.etaS)
-      if (!terminal.interactive && !finished(job)) terminal.json({ job: id, state: job.state, ...job.progress })
+      const step = job.state === 'running' ? await stepOf(job) : job.state
+      bar.update(job.progress.fraction, step, job.progress.etaS)
+      if (!terminal.interactive && !finished(job)) terminal.json({ job: id, state: job.state, ...job.progress, step })
     }
   } finally {
     bar.stop()
@@ -33,6 +37,10 @@ export async function followJob(terminal: Terminal, gateway: GatewayClient, id: 
   // The gateway may have restarted under the stream; the job is durable, so ask for where it stands.
   if (last === undefined || !finished(last)) last = await gateway.get<JobView>(`/admin/jobs/${id}`)
   return outcomeOf(last)
+}
+
+async function ownStep({ progress }: JobView): Promise<string> {
+  return progress.step
 }
 
 function finished({ state }: JobView): boolean {

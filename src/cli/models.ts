@@ -1,7 +1,8 @@
 // `flyweight models`: what a running gateway serves, and what was measured about every variant.
+import { bytes } from '../chart/units.js'
 import type { ModelStatus, Variant } from '../registry/model.js'
 import type { GatewayClient } from './client.js'
-import { bytes, milliseconds, table, type Column } from './table.js'
+import { milliseconds, table, type Column } from './table.js'
 import type { Terminal } from './terminal.js'
 
 type VariantView = Omit<Variant, 'file'>

@@ -8,7 +8,7 @@ import type { CompressFileFlags } from './compress-file.js'
 import { type PixelRange, pixelRanges } from './pixel-range.js'
 import { serve, version, type ServeFlags } from './serve.js'
 import { parseBytes } from './table.js'
-import { openTerminal } from './terminal.js'
+import { openTerminal, type Terminal } from './terminal.js'
 
 interface ClientFlags {
   url: string
@@ -77,20 +77,35 @@ function addModels(program: Command): void {
   })
 }
 
+type CompressOptions = ClientFlags & CompressFileFlags & { modelVersion?: string; budget?: number; plot?: string }
+
+const DEFAULT_BUDGET_S = 60
+const LONGEST_BUDGET_S = 86_400
+
 function addCompress(program: Command, done: (code: number) => void): void {
   client(
     program
       .command('compress')
       .description('make a cheaper variant of a model of a running gateway, or of an .onnx file')
       .argument('<model>', 'name of a served model, or path of an .onnx file')
-      .requiredOption('-r, --recipe <recipe>', 'preset (int8, fp16) or passes, e.g. int8-static(calibration=min-max)+fp16')
+      .requiredOption('-r, --recipe <recipe>', 'preset (int8), passes, e.g. int8-static(calibration=min-max)+fp16, or auto: search for the best')
+      .option('--budget <seconds>', `how long to search (recipe auto only; default ${DEFAULT_BUDGET_S})`, budget)
+      .option('--plot <file>', 'draw the Pareto front into this .svg file (recipe auto only)', svgFile)
       .option('--model-version <version>', 'version of a served model (default: the newest)')
-      .option('-o, --out <file>', 'where the compressed file goes (files only)')
+      .option('-o, --out <file>', 'where the compressed file goes; with recipe auto, the folder for all of the front (files only)')
       .option('--samples <path>', 'file or folder of sample inputs for calibration and fidelity: .npz, .npy, .jsonl (files only)')
       .option('--min-fidelity <number>', 'least fidelity the gate admits (files only)', fraction)
       .option('--force', 'write the file even when the gate rejects it (files only)'),
-  ).action(async (model: string, flags: ClientFlags & CompressFileFlags & { modelVersion?: string }) => {
+  ).action(async (model: string, flags: CompressOptions, command: Command) => {
     const terminal = openTerminal(flags)
+    const { isSearch } = await import('../compress/recipe.js')
+    if (isSearch(flags.recipe)) {
+      if (flags.force === true) command.error('error: --force came with --recipe auto, expected only with another recipe: a search writes its front')
+      return done(await searchFor(terminal, model, flags))
+    }
+    for (const flag of ['budget', 'plot'] as const) {
+      if (flags[flag] !== undefined) command.error(`error: --${flag} ${flags[flag]} came with --recipe ${flags.recipe}, expected only with --recipe auto`)
+    }
     if (model.endsWith('.onnx')) {
       const { compressFile } = await import('./compress-file.js')
       return done(await compressFile(terminal, model, flags))
@@ -99,6 +114,16 @@ function addCompress(program: Command, done: (code: number) => void): void {
     const asked: CompressFlags = { recipe: flags.recipe, ...(flags.modelVersion === undefined ? {} : { version: flags.modelVersion }) }
     done(await compress(terminal, connect(flags.url), model, asked))
   })
+}
+
+async function searchFor(terminal: Terminal, model: string, flags: CompressOptions): Promise<number> {
+  const asked = { ...flags, budget: flags.budget ?? DEFAULT_BUDGET_S }
+  if (model.endsWith('.onnx')) {
+    const { searchFile } = await import('./search-file.js')
+    return searchFile(terminal, model, asked)
+  }
+  const { search } = await import('./search.js')
+  return search(terminal, connect(flags.url), model, { ...asked, ...(flags.modelVersion === undefined ? {} : { version: flags.modelVersion }) })
 }
 
 interface InferOptions extends ClientFlags {
@@ -184,6 +209,17 @@ function fraction(text: string): number {
   const value = Number(text)
   if (!(value >= 0 && value <= 1) || text.trim() === '') throw new InvalidArgumentError('expected a number from 0 to 1')
   return value
+}
+
+function budget(text: string): number {
+  const seconds = Number(text)
+  if (text.trim() === '' || !(seconds >= 1 && seconds <= LONGEST_BUDGET_S)) throw new InvalidArgumentError(`expected seconds from 1 to ${LONGEST_BUDGET_S}`)
+  return seconds
+}
+
+function svgFile(text: string): string {
+  if (!/.\.svg$/i.test(text)) throw new InvalidArgumentError('expected the name of an .svg file')
+  return text
 }
 
 function size(text: string): number {

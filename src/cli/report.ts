@@ -1,6 +1,7 @@
 // A decision report as text: what a build did, what it gained, and whether the gate let it in.
+import { bytes, ratio } from '../chart/units.js'
 import type { DecisionReport, Fidelity, GateLatency } from '../measurements.js'
-import { bytes, milliseconds, ratio, table, type Column } from './table.js'
+import { milliseconds, table, type Column } from './table.js'
 import type { Terminal } from './terminal.js'
 
 const latencyColumns: readonly Column<GateLatency>[] = [

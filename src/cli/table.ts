@@ -1,22 +1,34 @@
 // Plain text tables and the units in them. Pure: returns lines, prints nothing.
+import { wrap } from '../chart/wrap.js'
 
 export interface Column<Row> {
   head: string
   cell(row: Row): string
   align?: 'left' | 'right'
+  /** Its text goes on in the next line where the table would get too wide; such cells have no colours. */
+  wraps?: boolean
 }
 
 const ANSI = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, 'g')
+const GAP = 2
+/** A column that wraps gets no narrower. */
+const LEAST_WIDTH = 12
 
-/** Lines of a table: a head, then one line a row; columns as wide as their longest cell. */
-export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string[] {
+/** Lines of a table: a head, then one line a row; columns as wide as their longest cell. @param width of the terminal, for columns that wrap */
+export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], width = Infinity): string[] {
   const cells = [columns.map(({ head }) => head), ...rows.map((row) => columns.map(({ cell }) => cell(row)))]
   const widths = columns.map((_, index) => Math.max(...cells.map((line) => widthOf(line[index] ?? ''))))
-  return cells.map((line) =>
-    line
-      .map((text, index) => pad(text, widths[index] ?? 0, columns[index]?.align ?? 'left'))
-      .join('  ')
-      .trimEnd(),
+  const wrapping = columns.findIndex(({ wraps }) => wraps === true)
+  const room = width - widths.reduce((sum, own, index) => (index === wrapping ? sum : sum + own + GAP), 0)
+  const wrapped = cells.map((line) => line.map((text, index) => (index === wrapping ? wrap(text, Math.max(LEAST_WIDTH, room)) : [text])))
+  if (wrapping >= 0) widths[wrapping] = Math.max(...wrapped.flatMap((line) => (line[wrapping] ?? []).map(widthOf)))
+  return wrapped.flatMap((parts) =>
+    Array.from({ length: Math.max(...parts.map(({ length }) => length)) }, (_, row) =>
+      parts
+        .map((texts, index) => pad(texts[row] ?? '', widths[index] ?? 0, columns[index]?.align ?? 'left'))
+        .join(' '.repeat(GAP))
+        .trimEnd(),
+    ),
   )
 }
 
@@ -29,23 +41,10 @@ function pad(text: string, width: number, align: 'left' | 'right'): string {
   return align === 'left' ? text + space : space + text
 }
 
-/** `10.8 MB`, with decimal prefixes as disks and the README use them. */
-export function bytes(count: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB']
-  const power = count < 1 ? 0 : Math.min(Math.floor(Math.log10(count) / 3), units.length - 1)
-  const value = count / 1000 ** power
-  return `${power === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[power]}`
-}
-
 /** Milliseconds with three significant digits: `0.123`, `4.56`, `789`. */
 export function milliseconds(value: number): string {
   if (value === 0) return '0'
   return value >= 100 ? String(Math.round(value)) : value.toPrecision(3)
-}
-
-/** A latency ratio in words: below 1 is faster. */
-export function ratio(value: number): string {
-  return `${value.toFixed(2)}×`
 }
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {

@@ -4,11 +4,16 @@ import { SingleBar } from 'cli-progress'
 
 const STYLES = { bold: [1, 22], dim: [2, 22], red: [31, 39], green: [32, 39], yellow: [33, 39], cyan: [36, 39] } as const
 
+/** Of a stream that does not say. */
+const DEFAULT_COLUMNS = 80
+
 export type Style = keyof typeof STYLES
 
 export interface Terminal {
   /** True when a person reads the output: text and bars; false: JSON lines. */
   readonly interactive: boolean
+  /** Characters a line. */
+  readonly columns: number
   /** One line of text on standard output. */
   print(text: string): void
   /** One line of JSON on standard output. */
@@ -39,6 +44,7 @@ export function openTerminal({ json = false, environment = process.env, stdout =
   const colours = interactive && !environment['NO_COLOR'] && environment['TERM'] !== 'dumb'
   return {
     interactive,
+    columns: stdout.columns || DEFAULT_COLUMNS,
     print: (text) => void stdout.write(`${text}\n`),
     json: (value) => void stdout.write(`${JSON.stringify(value)}\n`),
     complain: (text) => void stderr.write(`${text}\n`),

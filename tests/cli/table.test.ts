@@ -1,4 +1,5 @@
-import { bytes, milliseconds, parseBytes, table } from '#flyweight/cli/table.js'
+import { bytes } from '#flyweight/chart/units.js'
+import { milliseconds, parseBytes, table } from '#flyweight/cli/table.js'
 import { describe, expect, it } from 'vitest'
 
 describe('table', () => {
@@ -14,6 +15,16 @@ describe('table', () => {
       ],
     )
     expect(lines).toEqual(['name          n', '\x1b[1ma\x1b[22m             1', '\x1b[1mlong name\x1b[22m  1000'])
+  })
+
+  it('goes on in the next line where a column that wraps would make it too wide', () => {
+    const columns = [
+      { head: 'recipe', cell: ({ recipe }: { recipe: string }) => recipe, wraps: true },
+      { head: 'n', cell: () => '1', align: 'right' as const },
+    ]
+    const rows = [{ recipe: 'prune-channels+int8-static' }]
+    expect(table(columns, rows, 20)).toEqual(['recipe           n', 'prune-channels+  1', 'int8-static'])
+    expect(table(columns, rows)).toEqual(['recipe                      n', 'prune-channels+int8-static  1'])
   })
 
   it('prints only the head when there are no rows', () => {

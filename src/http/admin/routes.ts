@@ -2,6 +2,7 @@
 import type { Scope, Services } from '../services.js'
 import { cacheRoutes } from './cache.js'
 import { captureRoutes } from './capture.js'
+import { jobPlotRoute } from './job-plot.js'
 import { jobRoutes } from './jobs.js'
 import { modelRoutes } from './models.js'
 import { variantRoutes } from './variants.js'
@@ -9,6 +10,7 @@ import { variantRoutes } from './variants.js'
 export function adminRoutes(scope: Scope, services: Services): void {
   modelRoutes(scope, services)
   jobRoutes(scope, services)
+  jobPlotRoute(scope, services)
   variantRoutes(scope, services)
   cacheRoutes(scope, services)
   captureRoutes(scope, services)

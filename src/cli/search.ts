@@ -1,0 +1,29 @@
+// `flyweight compress <model> --recipe auto`: has a running gateway search for variants, follows the job and shows the front.
+import type { SearchJobResult } from '../jobs/search-job.js'
+import type { GatewayClient } from './client.js'
+import { followJob, type JobView } from './job-progress.js'
+import { checkPlotFile, writePlot } from './output-file.js'
+import { bestSoFar, searchLines, type SearchFlags } from './search-report.js'
+import type { Terminal } from './terminal.js'
+
+/** Resolves to the exit code: 0 when the gateway has a variant of the front, 1 when nothing beats the source model. */
+export async function search(
+  terminal: Terminal,
+  gateway: GatewayClient,
+  model: string,
+  { version, budget: budgetSeconds, plot }: SearchFlags & { version?: string },
+): Promise<number> {
+  if (plot !== undefined) await checkPlotFile(plot)
+  const { id } = await gateway.post<JobView>('/admin/compress', { model, recipe: 'auto', budgetSeconds, ...(version === undefined ? {} : { version }) })
+  let best = bestSoFar(undefined)
+  const done = await followJob(terminal, gateway, id, async ({ log = [], progress }) => {
+    // A line in the log means that a candidate's fate is known; events do not carry the report.
+    if (log.length > 0) best = bestSoFar(((await gateway.get<JobView>(`/admin/jobs/${id}`)).result as SearchJobResult | undefined)?.report)
+    return `${best} | ${progress.step}`
+  })
+  const { report, kept } = done.result as SearchJobResult
+  if (plot !== undefined) await writePlot(plot, report)
+  if (!terminal.interactive) terminal.json({ job: id, report, kept, ...(plot === undefined ? {} : { plot }) })
+  else for (const line of [...searchLines(report, terminal), ...(plot === undefined ? [] : ['', `wrote ${plot}`])]) terminal.print(line)
+  return kept.length > 0 ? 0 : 1
+}

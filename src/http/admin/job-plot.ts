@@ -1,0 +1,43 @@
+// The picture of what a search has found, for people; the same figures are in the job's result. How it is drawn is chart/'s.
+import { Type } from 'typebox'
+import { paretoPlot } from '../../chart/pareto-plot.js'
+import { FlyweightError } from '../../errors.js'
+import type { Job } from '../../jobs/queue.js'
+import type { SearchJobResult } from '../../jobs/search-job.js'
+import type { SearchReport } from '../../measurements.js'
+import { failures, rawAnswer, strict } from '../answers.js'
+import type { Scope, Services } from '../services.js'
+
+const MEDIA_TYPE = 'image/svg+xml'
+const EXAMPLE = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 880 640">…</svg>'
+
+export function jobPlotRoute(scope: Scope, { jobs }: Services): void {
+  scope.get(
+    '/admin/jobs/:id/plot.svg',
+    {
+      schema: {
+        operationId: 'plotJob',
+        tags: ['admin'],
+        summary: 'The Pareto front of a search (recipe `auto`) as a picture: latency against fidelity, bytes as area; while it runs, as far as it has come',
+        params: Type.Object({ id: Type.String({ examples: ['0f6a1c2e'] }) }, strict),
+        response: { 200: rawAnswer('The plot', MEDIA_TYPE, EXAMPLE), ...failures('job_not_found', 'not_found') },
+      },
+    },
+    ({ params: { id } }, reply) => {
+      const plot = paretoPlot(reportOf(jobs.get(id)))
+      // The picture has a style of its own, and needs nothing else.
+      return reply
+        .header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'")
+        .header('cache-control', 'no-cache')
+        .type(MEDIA_TYPE)
+        .send(plot)
+    },
+  )
+}
+
+function reportOf({ id, kind, state, result }: Job): SearchReport {
+  if (kind !== 'search') throw new FlyweightError('not_found', `job ${id} has no plot: its kind is ${kind}, expected search (recipe auto)`)
+  const report = (result as SearchJobResult | null | undefined)?.report
+  if (report === undefined) throw new FlyweightError('not_found', `job ${id} has no plot: it is ${state}, and no candidate has been measured`)
+  return report
+}
