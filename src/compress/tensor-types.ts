@@ -8,7 +8,7 @@ import type { Model } from './passes/pass.js'
 
 /** Names of the float32 tensors of the outermost graph. Throws what the runtime throws for a model it cannot load. */
 export async function floatTensors({ graph, ...model }: Model): Promise<Set<string>> {
-  const names = graph.node.flatMap((node) => node.output.filter((name, position) => name !== '' && isTensor(node, position)))
+  const names = graph.node.flatMap((node) => tensorsOf(node))
   const output = names.map((name) => create(ValueInfoProtoSchema, { name }))
   const session = await openModel(create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...graph, output }) }), { optimization: 'disabled' })
   await session.release()
@@ -17,7 +17,12 @@ export async function floatTensors({ graph, ...model }: Model): Promise<Set<stri
   return new Set([...computed, ...stored].map(({ name }) => name))
 }
 
-/** False for sequences and optionals, which only some operators write; the last outputs of a node with subgraphs are theirs. */
+/** The outputs of a node but for sequences and optionals, which only some operators write. */
+export function tensorsOf(node: NodeProto): string[] {
+  return node.output.filter((name, position) => name !== '' && isTensor(node, position))
+}
+
+/** The last outputs of a node with subgraphs are theirs. */
 function isTensor(node: NodeProto, position: number): boolean {
   if (/^(Sequence(Construct|Empty|Erase|Insert|Map)|SplitToSequence|Optional)$/.test(node.opType)) return false
   const inner = subgraphs(node)[0]?.output.at(position - node.output.length)

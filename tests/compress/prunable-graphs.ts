@@ -8,7 +8,7 @@ import type { AttributeValue } from '#flyweight/onnx/attributes.js'
 import type { NodeProto, TensorProto } from '#flyweight/onnx/proto.js'
 import { noise } from '../onnx/running.js'
 
-const BLOCKS = ['plain', 'residual', 'concat', 'depthwise', 'grouped', 'transposed', 'excite', 'attention'] as const
+const BLOCKS = ['plain', 'residual', 'concat', 'depthwise', 'grouped', 'transposed', 'sliced', 'split', 'excite', 'attention', 'sequenceFirst'] as const
 const HEADS = ['flatten', 'pool'] as const
 const ACTIVATIONS = ['Relu', 'LeakyRelu', 'HardSwish', 'Gelu', 'Tanh'] as const
 
@@ -43,7 +43,7 @@ export function prunableNetwork({ blocks, head, activation, seed }: Architecture
   return model({
     inputs: [valueInfo('x', 'float32', ['n', ...ROW])],
     outputs: [valueInfo('y', 'float32', ['n', 5])],
-    nodes: [...sketch.nodes, node('Gemm', [hidden, sketch.weights([16, 5], 16)], ['y'])],
+    nodes: [...sketch.nodes, node('Gemm', [hidden, sketch.weights([16, 5], 16), sketch.weights([5], 4)], ['y'])],
     initializers: sketch.initializers,
   })
 }
@@ -131,6 +131,17 @@ class Network {
     return [this.activated(this.apply('ConvTranspose', inputs, { kernel_shape: [3, 3], pads: [1, 1, 1, 1] })), to]
   }
 
+  sliced(x: string, from: number, width: number): Block {
+    const wide = this.activated(this.convolution(x, from, 2 * width))
+    return [this.apply('Slice', [wide, ...[[width / 2], [-width / 2], [1]].map((values) => this.#sizes(values))]), width]
+  }
+
+  split(x: string, from: number, width: number): Block {
+    const [a, b] = [`a.${this.nodes.length}`, `b.${this.nodes.length}`]
+    this.nodes.push(node('Split', [this.convolution(x, from, width + 4)], [a, b], { attributes: { axis: 1, num_outputs: 2 } }))
+    return [this.apply('Mul', [a, this.apply('Sigmoid', [b])]), width / 2 + 2]
+  }
+
   excite(x: string, channels: number, width: number): Block {
     const inner = this.activated(this.convolution(this.apply('GlobalAveragePool', [x]), channels, width, { kernel: 1 }))
     const gate = this.apply('Sigmoid', [this.convolution(inner, width, channels, { kernel: 1 })])
@@ -149,11 +160,30 @@ class Network {
       const cut = this.apply('Reshape', [this.#linear(sequence, channels, width), this.#sizes([0, 36, ATTENTION_HEADS, depth])])
       return this.apply('Transpose', [cut], { perm })
     }
-    const scores = this.apply('MatMul', [split([0, 2, 1, 3]), split([0, 2, 3, 1])])
-    const mixed = this.apply('MatMul', [this.apply('Softmax', [scores], { axis: -1 }), split([0, 2, 1, 3])])
+    const query = split([0, 2, 1, 3])
+    const mixed = this.#attended(query, split([0, 2, 3, 1]), split([0, 2, 1, 3]))
     const merged = this.apply('Reshape', [this.apply('Transpose', [mixed], { perm: [0, 2, 1, 3] }), this.#sizes([0, -1, width])])
     const sum = this.apply('Add', [this.#linear(merged, width, channels), sequence])
-    const image = this.apply('Transpose', [sum], { perm: [0, 2, 1] })
-    return [this.apply('Reshape', [image, this.#sizes([0, 0, 6, 6])]), channels]
+    return [this.apply('Reshape', [this.apply('Transpose', [sum], { perm: [0, 2, 1] }), this.#sizes([0, 0, 6, 6])]), channels]
+  }
+
+  /** The same on [length, batch, channels], heads and batch in one axis, as older layers of PyTorch have it. */
+  sequenceFirst(x: string, channels: number, width: number): Block {
+    const depth = width / ATTENTION_HEADS
+    const sequence = this.apply('Transpose', [this.apply('Reshape', [x, this.#sizes([0, channels, 36])])], { perm: [2, 0, 1] })
+    const split = (perm: number[]) =>
+      this.apply('Transpose', [this.apply('Reshape', [this.#linear(sequence, channels, width), this.#sizes([36, -1, depth])])], { perm })
+    const query = split([1, 0, 2])
+    const mixed = this.#attended(query, split([1, 2, 0]), split([1, 0, 2]))
+    const merged = this.apply('Reshape', [this.apply('Transpose', [mixed], { perm: [1, 0, 2] }), this.#sizes([36, -1, width])])
+    const sum = this.apply('Add', [this.#linear(merged, width, channels), sequence])
+    return [this.apply('Reshape', [this.apply('Transpose', [sum], { perm: [1, 2, 0] }), this.#sizes([0, 0, 6, 6])]), channels]
+  }
+
+  /** Scaled by the root of a depth that is read off the query, so that it must not change. */
+  #attended(query: string, key: string, value: string): string {
+    const depth = this.apply('Cast', [this.apply('Gather', [this.apply('Shape', [query]), this.#sizes([-1])])], { to: 1 })
+    const scores = this.apply('Div', [this.apply('MatMul', [query, key]), this.apply('Sqrt', [depth])])
+    return this.apply('MatMul', [this.apply('Softmax', [scores], { axis: -1 }), value])
   }
 }

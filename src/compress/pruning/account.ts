@@ -2,7 +2,9 @@
 // the record of kept channels that later passes read from the model.
 import type { NodeDecision } from '../../measurements.js'
 import { intAttribute } from '../../onnx/attributes.js'
+import { dtypeOf } from '../../onnx/builder.js'
 import { create, StringStringEntryProtoSchema, type NodeProto } from '../../onnx/proto.js'
+import { dtypes, elementCount } from '../../tensor/tensor.js'
 import { labelOf } from '../passes/decisions.js'
 import type { Model } from '../passes/pass.js'
 import type { AxisRef } from './coordinates.js'
@@ -20,17 +22,17 @@ type KeptChannels = Record<string, { axis: number; of: number; kept: number[] }>
 export interface Costs {
   /** Multiply-accumulates of the first feed set, which is one row. */
   macs: number
-  /** Bytes of all initializers. */
+  /** Bytes of all initializers of types that Flyweight carries. */
   bytes: number
 }
 
 export function costs({ graph }: Model, found: Groups, kept: Kept): Costs {
   const dimsOf = keptDims(found, kept)
-  const bytes = graph.initializer.reduce((sum, { name, dims, rawData }) => {
-    const share = dims.reduce((product, dim, axis) => product * ((kept(name, axis)?.length ?? Number(dim)) / Number(dim)), 1)
-    return sum + rawData.length * (rawData.length === 0 ? 0 : share)
+  const bytes = graph.initializer.reduce((sum, { name, dims, dataType }) => {
+    const width = dtypes[dtypeOf(dataType) ?? 'string'].bytes
+    return sum + width * elementCount(dims.map((dim, axis) => kept(name, axis)?.length ?? Number(dim)))
   }, 0)
-  return { macs: graphMacs(graph, dimsOf), bytes: Math.round(bytes) }
+  return { macs: graphMacs(graph, dimsOf), bytes }
 }
 
 /** Axes of a node with constant weights along which its outputs and inputs lie; undefined for other nodes. */

@@ -3,6 +3,7 @@
 // Vocabulary and method follow DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900.
 import { GraphIndex, usedTensors } from '../../onnx/graph.js'
 import type { NodeProto } from '../../onnx/proto.js'
+import { dtypes } from '../../tensor/tensor.js'
 import { labelOf } from '../passes/decisions.js'
 import type { Model } from '../passes/pass.js'
 import { Coordinates, keyOf, type AxisRef } from './coordinates.js'
@@ -31,6 +32,9 @@ export interface Groups {
   weights: ReadonlySet<string>
 }
 
+/** float32, float16, float64: types of weights. */
+const FLOATS: ReadonlySet<number> = new Set([dtypes.float32, dtypes.float16, dtypes.float64].map(({ onnx }) => onnx))
+
 /** Finds all groups of a model (opset 18 or newer, constants as initializers); `exclude` names nodes whose weights stay. */
 export function findGroups(model: Model, shapes: Shapes, { exclude, normalized }: { exclude: ReadonlySet<string>; normalized: boolean }): Groups {
   const { graph } = model
@@ -49,13 +53,13 @@ export function findGroups(model: Model, shapes: Shapes, { exclude, normalized }
   }
   for (const node of graph.node) {
     if (!RESHAPES.has(node.opType) || !isStandard(node)) continue
-    const links = reshapeLinks(node, shapes, coordinates)
+    const links = reshapeLinks(node, facts, coordinates)
     const reason = `${labelOf(node)} (${node.opType}) mixes axes`
     const linked = new Set(links.flatMap(({ a, b }) => [keyOf(a), keyOf(b)]))
     for (const link of links) coordinates.link(link, reason)
     blockOthers([node.input[0] ?? '', ...node.output], { linked, coordinates, shapes, reason })
   }
-  const weights = new Set(graph.initializer.filter(({ name, dims }) => dims.length > 1 && shapes.isFloat(name)).map(({ name }) => name))
+  const weights = new Set(graph.initializer.filter(({ dims, dataType }) => dims.length > 1 && FLOATS.has(dataType)).map(({ name }) => name))
   return { groups: grouped(coordinates, weights), coordinates, facts, weights }
 }
 

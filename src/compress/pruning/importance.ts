@@ -112,7 +112,7 @@ async function activationScores(model: Model, { groups, weights, facts }: Groups
       const reads = facts.index
         .consumers(tensor)
         .some(({ input, opType }) => input[0] === tensor && weights.has(input[1] ?? '') && /^(Conv|ConvTranspose|Gemm|MatMul)$/.test(opType))
-      if (!reads || !facts.shapes.isFloat(tensor)) continue
+      if (!reads) continue
       const last = axis === dims.length - 1
       if (!last && axis !== 1) continue
       const one: Observed = { tensor, half: false, axis: last ? { kind: 'last', features: dims[axis] as number } : { kind: 'channels', rank: dims.length } }

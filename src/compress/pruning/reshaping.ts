@@ -2,6 +2,7 @@
 // stays, one that is split into factors, or factors that are merged. One factor of a split or merge may lose
 // indices (the channels of a flattened image, the heads of attention); the others stay.
 import type { NodeProto } from '../../onnx/proto.js'
+import { constantNumbers, type Facts } from './coupling.js'
 import { factor, identity, type AxisRef, type Coordinates, type Link } from './coordinates.js'
 import type { Shapes } from './shapes.js'
 
@@ -9,18 +10,23 @@ import type { Shapes } from './shapes.js'
 export const RESHAPES: ReadonlySet<string> = new Set(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze'])
 
 /** The outermost factor that is free so far may lose indices: call in graph order, after all other rules. */
-export function reshapeLinks({ input: [x = ''], output: [y = ''] }: NodeProto, shapes: Shapes, coordinates: Coordinates): Link[] {
+export function reshapeLinks(node: NodeProto, { shapes, index }: Facts, coordinates: Coordinates): Link[] {
+  const [x = '', y = ''] = [node.input[0], node.output[0]]
   const links: Link[] = []
-  for (const { from, to } of segments(x, y, shapes)) {
+  for (const segment of segments(x, y, shapes)) {
+    const [from, to] = [withoutBatch(segment.from, shapes), withoutBatch(segment.to, shapes)]
+    const [period, other] = [periodOf(from[0], shapes), periodOf(to[0], shapes)]
+    if (from[0] === undefined || to[0] === undefined || [...from.slice(1), ...to.slice(1)].some((axis) => varies(axis, shapes))) continue
+    // The size of such an axis must follow by itself.
+    if (varies(to[0], shapes) && node.opType === 'Reshape' && !isInferred(node, to[0].axis, { shapes, index })) continue
     if (from.length === 1 && to.length === 1) {
-      const size = shapes.period(from[0]!.tensor, from[0]!.axis)
-      if (size !== undefined && size === shapes.period(to[0]!.tensor, to[0]!.axis)) links.push(identity(from[0]!, to[0]!, size))
+      if (period !== undefined && period === other) links.push(identity(from[0], to[0], period))
       continue
     }
     const [whole, parts] = from.length === 1 ? [from[0], to] : to.length === 1 ? [to[0], from] : []
     if (whole === undefined || parts === undefined) continue
-    const sizes = parts.map(({ tensor, axis }) => shapes.period(tensor, axis))
-    const total = shapes.period(whole.tensor, whole.axis)
+    const sizes = parts.map((part) => periodOf(part, shapes))
+    const total = periodOf(whole, shapes)
     if (total === undefined || sizes.includes(undefined)) continue
     const chosen = parts.findIndex((part) => !coordinates.isBlocked(part))
     if (chosen === -1) continue
@@ -28,6 +34,36 @@ export function reshapeLinks({ input: [x = ''], output: [y = ''] }: NodeProto, s
     links.push(factor(whole, parts[chosen]!, { total, size: sizes[chosen] as number, inner }))
   }
   return links
+}
+
+function periodOf(ref: AxisRef | undefined, shapes: Shapes): number | undefined {
+  return ref && shapes.period(ref.tensor, ref.axis)
+}
+
+function varies({ tensor, axis }: AxisRef, shapes: Shapes): boolean {
+  return shapes.size(tensor, axis) === undefined
+}
+
+/** A batch dimension in front says nothing about the axes behind it, of which each row has its own. */
+function withoutBatch(axes: readonly AxisRef[], shapes: Shapes): readonly AxisRef[] {
+  const [first] = axes
+  return first !== undefined && varies(first, shapes) && periodOf(first, shapes) === 1 ? axes.slice(1) : axes
+}
+
+/** Whether a size of a Reshape is −1; lists are often put together from parts. */
+function isInferred(node: NodeProto, axis: number, { shapes, index }: Pick<Facts, 'shapes' | 'index'>): boolean {
+  const list = node.input[1] ?? ''
+  const values = constantNumbers(node, 1, index)
+  if (values !== undefined) return values[axis] === -1
+  const parts = index.producer(list)
+  if (parts?.opType !== 'Concat') return false
+  let at = 0
+  for (const [position, part] of parts.input.entries()) {
+    const length = shapes.of(part)?.[0]?.[0] ?? 1
+    if (axis < at + length) return constantNumbers(parts, position, index)?.[axis - at] === -1
+    at += length
+  }
+  return false
 }
 
 interface Segment {

@@ -3,6 +3,7 @@
 import { intAttribute, intsAttribute } from '../../onnx/attributes.js'
 import { allAxes, axisOf, constantNumbers, rankOf, ref, same, sizeOf, slicedAxes, type Rule } from './coupling.js'
 import { offset, type AxisRef, type Link } from './coordinates.js'
+import { arrangingAxes } from './size-flow.js'
 import { channelNormalization, convolution, gemm, layerNormalization, matMul, recurrent, transposedConvolution } from './weighted-rules.js'
 
 /** Operands aligned at their last axes; those of size 1 are broadcast. */
@@ -118,10 +119,10 @@ const expand: Rule = ({ input: [x], output: [y] }, { shapes }) => {
   return { links: Array.from({ length: rankOf(x, shapes) }, (_, axis) => same(ref(x, axis), ref(y, axis + shift), shapes)).flat() }
 }
 
-/** Its values follow the sizes by themselves. */
-const sizes: Rule = ({ input: [x] }, { shapes }) => ({
+/** Its values follow the sizes by themselves, which changes nothing where they only arrange other values. */
+const sizes: Rule = (node, { shapes, index }) => ({
   links: [],
-  free: Array.from({ length: rankOf(x, shapes) }, (_, axis) => ref(x, axis)),
+  free: arrangingAxes(node, rankOf(node.input[0], shapes), index).map((axis) => ref(node.input[0], axis)),
 })
 
 const ELEMENTWISE =
@@ -162,7 +163,6 @@ export const rules: Readonly<Record<string, Rule>> = {
   ReduceSumSquare: reduce(true),
   Resize: pool,
   Shape: sizes,
-  Size: sizes,
   Slice: slice,
   Softmax: alongAxis,
   Split: split,

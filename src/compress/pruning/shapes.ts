@@ -1,10 +1,13 @@
 // Which size every axis of every tensor has, seen by running the model on a few of the samples: one row, several
 // rows, and rows of other sizes. What inference rules could not tell, and no declaration promises.
 import { FlyweightError } from '../../errors.js'
-import { probeShapes } from '../../onnx/probe.js'
-import { openSession } from '../../runtime/session.js'
+import { node as makeNode, valueInfo } from '../../onnx/builder.js'
+import { tensorNames } from '../../onnx/names.js'
+import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
 import { elementCount, type Tensor } from '../../tensor/tensor.js'
+import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
+import { tensorsOf } from '../tensor-types.js'
 
 /** Rows of the second feed set: enough to tell a batch dimension from others. */
 const SEVERAL = 3
@@ -16,8 +19,6 @@ export interface Shapes {
   size(tensor: string, axis: number): number | undefined
   /** Size of an axis for one row: that of an axis of fixed size, or the part of one that is the batch times it. Indices of the latter repeat. */
   period(tensor: string, axis: number): number | undefined
-  /** Whether the tensor is of floats, which weights can make. */
-  isFloat(tensor: string): boolean
 }
 
 /** Inputs to look at shapes with: the first row, several rows at once, and the smallest row of another size. */
@@ -36,24 +37,30 @@ export function probeFeeds({ samples, maxBatch }: PassContext): Record<string, T
 }
 
 /** Throws what the runtime throws for a model that it cannot run on `feedSets`. */
-export async function observeShapes(model: Model, feedSets: readonly Record<string, Tensor>[], { threads }: Pick<PassContext, 'threads'>): Promise<Shapes> {
-  const seen: Awaited<ReturnType<typeof probeShapes>>[] = []
-  for (const feeds of feedSets) {
-    seen.push(
-      await probeShapes(model, [feeds], async (bytes, inputs, fetches) => {
-        const session = await openSession(bytes, { threads, optimization: 'disabled' })
-        try {
-          return await session.run(inputs, fetches)
-        } finally {
-          await session.release()
-        }
-      }),
-    )
-  }
-  const shapes = new Map<string, number[][]>()
-  for (const name of seen[0]?.keys() ?? []) {
-    const sets = seen.map((one) => one.get(name)?.dims ?? [])
-    if (sets.every((dims) => dims.length === sets[0]?.length)) shapes.set(name, sets)
+export async function observeShapes(
+  model: Model,
+  feedSets: readonly Record<string, Tensor>[],
+  { threads, workDir }: Pick<PassContext, 'threads' | 'workDir'>,
+): Promise<Shapes> {
+  const names = model.graph.node.flatMap(tensorsOf)
+  const shapes = new Map<string, (readonly number[])[]>(model.graph.initializer.map(({ name, dims }) => [name, feedSets.map(() => dims.map(Number))]))
+  const { observing, shapeOf } = withShapes(model, names)
+  const session = await openModel(observing, { threads, workDir, optimization: 'disabled' })
+  try {
+    for (const [set, feeds] of feedSets.entries()) {
+      const seen = await session.run(feeds, [...shapeOf.keys()])
+      const dims = [
+        ...[...shapeOf].map(([output, name]) => [name, numbersOf(seen[output])] as const),
+        ...Object.entries(feeds).map(([name, one]) => [name, [...one.dims]] as const),
+      ]
+      for (const [name, sizes] of dims) {
+        if (set === 0) shapes.set(name, [sizes])
+        else if (shapes.get(name)?.[0]?.length === sizes.length) shapes.get(name)?.push(sizes)
+        else shapes.delete(name)
+      }
+    }
+  } finally {
+    await session.release()
   }
   const rows = feedSets.map((feeds) => Object.values(feeds)[0]?.dims[0] ?? 1)
   const common = (sizes: readonly number[]) => (sizes.every((size) => size === sizes[0]) ? sizes[0] : undefined)
@@ -62,6 +69,19 @@ export async function observeShapes(model: Model, feedSets: readonly Record<stri
     of: (tensor) => shapes.get(tensor),
     size,
     period: (tensor, axis) => size(tensor, axis) ?? common(shapes.get(tensor)?.map((dims, set) => (dims[axis] as number) / (rows[set] as number)) ?? []),
-    isFloat: (tensor) => /^b?float/.test(seen[0]?.get(tensor)?.dtype ?? ''),
   }
+}
+
+/** The model with the shape of each tensor named in place of its outputs: the tensors themselves need not leave the runtime. */
+function withShapes(model: Model, names: readonly string[]): { observing: ModelProto; shapeOf: Map<string, string> } {
+  const unique = tensorNames(model)
+  const shapeOf = new Map(names.map((name) => [unique(`${name}::shape`), name]))
+  const { graph } = model
+  const node = [...graph.node, ...[...shapeOf].map(([output, name]) => makeNode('Shape', [name], [output], { name: output }))]
+  const output = [...shapeOf.keys()].map((name) => valueInfo(name, 'int64', [`${name}::rank`]))
+  return { observing: create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...graph, node, output }) }), shapeOf }
+}
+
+function numbersOf(tensor: Tensor | undefined): number[] {
+  return Array.from(tensor?.data as BigInt64Array, Number)
 }

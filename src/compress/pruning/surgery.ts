@@ -84,8 +84,7 @@ function patched(node: NodeProto, context: PatchContext): NodeProto[] {
     case 'Conv':
     case 'ConvTranspose': {
       const channels = kept(x, 1)
-      const depthwise = intAttribute(node, 'group', 1) > 1 && shapes.size(node.input[1] ?? '', 1) === 1
-      if (channels && depthwise) setAttribute(node, 'group', channels.length)
+      if (channels && intAttribute(node, 'group', 1) === shapes.size(x, 1)) setAttribute(node, 'group', channels.length)
       return [node]
     }
     case 'Reshape':

@@ -82,4 +82,5 @@ export const layerNormalization: Rule = (node, { shapes, normalized }) => {
 }
 
 /** The features of a sequence; hidden units stay, as they feed themselves. */
-export const recurrent: Rule = ({ input: [x, w] }, { shapes }) => ({ links: same(ref(x, 2), ref(w, 2), shapes) })
+export const recurrent: Rule = ({ input: [x, w, ...others] }, { shapes }) =>
+  w !== undefined && others.includes(w) ? 'it uses the same weights twice' : { links: same(ref(x, 2), ref(w, 2), shapes) }

@@ -86,7 +86,7 @@ describe('prune-channels on networks of coupled channels', () => {
         expect(before).toBe(await countedMacs(source, samples.take(0, 1)))
         expect(left).toBeLessThan(0.62 * before)
       }),
-      { numRuns: 60, seed: 1 },
+      { numRuns: 40, seed: 1 },
     )
   })
 })
@@ -259,6 +259,37 @@ describe('what prune-channels tells', () => {
     ['prune-channels', { ...samples, rows: 0 }, /needs at least one sample to see the shapes of tensors, got none/],
   ])('%s is refused with what came and what was expected', async (recipe, rows: Samples, message) => {
     await expect(compressed(chain(), recipe, rows)).rejects.toThrow(message)
+  })
+})
+
+describe('channels stay', () => {
+  const why = async (source: Model, rowDims: readonly number[]) =>
+    (await compressed(source, 'prune-channels(roundTo=1)', noiseSamples(rowDims, 4))).decisions.find(({ node: name }) => name === 'first')?.reason
+
+  it('when the model computes with their number', async () => {
+    const nodes = [
+      node('Conv', ['x', 'w1'], ['c'], { name: 'first' }),
+      node('Shape', ['c'], ['shape'], { name: 'sizes' }),
+      node('Gather', ['shape', 'one'], ['channels']),
+      node('Cast', ['channels'], ['number'], { attributes: { to: 1 } }),
+      node('Div', ['c', 'number'], ['scaled']),
+      node('Conv', ['scaled', 'w2'], ['y']),
+    ]
+    const source = network(ROW, ['n', 4, 6, 6], nodes, [weights('w1', [8, 3, 1, 1]), weights('w2', [4, 8, 1, 1]), tensorProto('one', 'int64', [1], [1])])
+    expect(await why(source, ROW)).toContain('its outputs stay: sizes (Shape) needs all of them')
+  })
+
+  it('when a reshape mixes them with the rows of a batch', async () => {
+    const nodes = [
+      node('Gemm', ['x', 'w1'], ['g'], { name: 'first' }),
+      node('Transpose', ['g'], ['t'], { attributes: { perm: [1, 0] } }),
+      node('Reshape', ['t', 'flat'], ['f'], { name: 'mix' }),
+      node('Reshape', ['f', 'rows'], ['r']),
+      node('Gemm', ['r', 'w2'], ['y']),
+    ]
+    const sizes = [tensorProto('flat', 'int64', [1], [-1]), tensorProto('rows', 'int64', [2], [-1, 8])]
+    const source = network([6], ['n', 4], nodes, [weights('w1', [6, 8]), weights('w2', [8, 4]), ...sizes])
+    expect(await why(source, [6])).toContain('its outputs stay: mix (Reshape) mixes axes')
   })
 })
 
