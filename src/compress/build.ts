@@ -13,7 +13,7 @@ import { judge } from './gate.js'
 import { executedKernels } from './kernels.js'
 import type { Model, PassContext } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
-import { parseRecipe, recipeName } from './recipe.js'
+import { parseRecipe, variantName } from './recipe.js'
 import { holdOut, type Samples } from './samples.js'
 
 export interface BuildRequest {
@@ -70,7 +70,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   const asked = parseRecipe(build.request)
   const choice = asked.preset === undefined ? undefined : choosePreset(asked.preset, source, { hasSamples: !synthetic })
   const recipe = choice?.recipe ?? asked.recipe ?? []
-  const name = asked.preset ?? recipeName(recipe)
+  const name = asked.preset ?? variantName(recipe)
   const sizeOnly = recipe.every(({ pass }) => passNamed(pass)?.sizeOnly(device) ?? false)
 
   const context: PassContext = {

@@ -50,7 +50,16 @@ export function recipeHash(recipe: Recipe): string {
   return createHash('sha256').update(canonicalRecipe(recipe)).digest('hex')
 }
 
-/** Short name of a variant: its passes joined by `+`, each with the parameters that differ from their defaults. */
+/** Longer names are cut: they are part of ids, addresses and file names. */
+const LONGEST_NAME = 80
+
+/** What a variant is called: the recipe's short form, or where that is long its passes and the beginning of its hash. */
+export function variantName(recipe: Recipe): string {
+  const name = recipeName(recipe)
+  return name.length <= LONGEST_NAME ? name : `${recipe.map(({ pass }) => pass).join('+')}~${recipeHash(recipe).slice(0, 8)}`
+}
+
+/** A recipe in short, as it can be read again: its passes joined by `+`, each with the parameters that differ from their defaults. */
 export function recipeName(recipe: Recipe): string {
   return recipe.map(stepName).join('+')
 }

@@ -1,6 +1,6 @@
 // From a wish for a variant to a job that builds it, at most one a model and recipe. Serves both who asks
 // by name (admin routes) and who needs a faster variant now (serving's BuildPort).
-import { isSearch, parseRecipe, recipeHash, recipeName } from '../compress/recipe.js'
+import { isSearch, parseRecipe, recipeHash, variantName } from '../compress/recipe.js'
 import { FlyweightError } from '../errors.js'
 import type { Catalog } from '../registry/catalog.js'
 import type { ModelVersion, Variant } from '../registry/model.js'
@@ -159,7 +159,7 @@ export class Builds {
 function identify(model: ModelVersion, request: unknown): { name: string; key: string } {
   if (isSearch(request)) return { name: SEARCH_NAME, key: `search:${subjectOf(model)}` }
   const { preset, recipe } = parseRecipe(request)
-  const name = preset ?? recipeName(recipe ?? [])
+  const name = preset ?? variantName(recipe ?? [])
   return { name, key: `compress:${subjectOf(model)}:${preset ?? recipeHash(recipe ?? [])}` }
 }
 

@@ -17,6 +17,8 @@ export interface SessionOptions {
    * runtime writes initializers of those twice.
    */
   optimizedWeightsFile?: string
+  /** How the path of a trace with the time of every node begins; it is written on release. */
+  tracePrefix?: string
 }
 
 export interface Session {
@@ -42,6 +44,7 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
     logSeverityLevel: 3,
     extra: { session: { intra_op: { allow_spinning: '0' }, ...externalWeights(options.optimizedWeightsFile) } },
     ...(options.optimizedModelFile === undefined ? {} : { optimizedModelFilePath: options.optimizedModelFile }),
+    ...(options.tracePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.tracePrefix }),
   }
   const session =
     typeof model === 'string' ? await ort.InferenceSession.create(model, sessionOptions) : await ort.InferenceSession.create(model, sessionOptions)
@@ -56,7 +59,10 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
       for (const name in results) outputs[name] = fromOrt(results[name] as ort.Tensor)
       return outputs
     },
-    release: () => session.release(),
+    release: async () => {
+      if (options.tracePrefix !== undefined) session.endProfiling()
+      await session.release()
+    },
   }
 }
 

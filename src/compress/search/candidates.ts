@@ -51,6 +51,11 @@ export function firstProposals({ device, hasSamples, weights }: Subject): Propos
   ]
 }
 
+/** Whether a recipe is one whose nodes are looked at one by one, to leave some in float. */
+export function canBeMixed(recipe: string): boolean {
+  return recipe === 'int8-static' || recipe === 'int8-dynamic'
+}
+
 /** What the trials so far suggest: recipes joined with `simplify` where that alone made the model faster. */
 export function furtherProposals(tried: ReadonlyMap<string, Standing | undefined>): Proposal[] {
   const simplified = tried.get('simplify')

@@ -4,8 +4,9 @@ import { FlyweightError } from '../../errors.js'
 import type { SearchReport } from '../../measurements.js'
 import { loadModel } from '../../onnx/load.js'
 import { plainBytes } from '../../onnx/packed.js'
-import type { BuildRequest } from '../build.js'
-import { firstProposals, furtherProposals, type Proposal } from './candidates.js'
+import type { BuildRequest, BuildResult } from '../build.js'
+import { examine, mixedRecipes, type Insight } from './analysis.js'
+import { canBeMixed, firstProposals, furtherProposals, type Proposal } from './candidates.js'
 import { weightCounts } from './facts.js'
 import { divide, mayServe, type Standing } from './front.js'
 import { remeasure } from './remeasure.js'
@@ -41,6 +42,8 @@ export interface SearchResult {
 
 /** Share of the budget after which no candidate is begun, and the one in progress is ended: the rest is for measuring the front again. */
 const TRIALS_SHARE = 0.8
+/** Share of the budget that looking for the nodes to leave in float may take, for each recipe that is looked at so. */
+const MIXING_SHARE = 0.25
 /** Default share of the budget for measuring one candidate at one batch size, and its limits in milliseconds. */
 const MEASURING = { share: 0.01, least: 50, most: 1500 }
 
@@ -59,6 +62,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
   const reference: Standing = { bytes, fidelity: 1, ratios: batches.map((batch) => ({ batch, ratio: 1 })) }
   const trials: Trial[] = []
   const digests = new Map<string, string>()
+  const insights = new Map<string, Insight>()
   const report = () => reportOf({ budgetSeconds, elapsedSeconds: elapsed(), reference, trials, digests })
   const request = requestOf(source, options, trialsEnd.signal)
 
@@ -68,7 +72,24 @@ export async function searchVariants(source: SearchSource, options: SearchOption
     if (trialsEnd.signal.aborted) return skipped(`${trialsEnd.why()} before it was tried`)
     const onProgress = (fraction: number, step: string) =>
       context.onProgress?.(progress(elapsed() / budgetSeconds, trials.length + fraction, trials.length + left), `${recipe}: ${step}`)
-    return tryRecipe(recipe, { ...request, onProgress }, context.workDir)
+    const look = canBeMixed(recipe)
+      ? async (built: BuildResult) => {
+          insights.set(recipe, await examine(built, request))
+        }
+      : undefined
+    return tryRecipe(recipe, { ...request, onProgress }, { folder: context.workDir, ...(look === undefined ? {} : { look }) })
+  }
+  const mixed = async (recipe: string): Promise<Proposal[]> => {
+    const insight = insights.get(recipe)
+    if (insight === undefined) return []
+    context.onProgress?.(progress(elapsed() / budgetSeconds, trials.length, trials.length + 1), `${recipe}: looking for nodes to leave in float`)
+    const mixingEnd = stopAfter(budgetSeconds * MIXING_SHARE, trialsEnd.signal)
+    try {
+      const recipes = await mixedRecipes({ recipe, insight, source: model, request: { ...request, signal: mixingEnd.signal }, folder: context.workDir })
+      return recipes.map((found) => ({ recipe: found }))
+    } finally {
+      mixingEnd.clear()
+    }
   }
   const keepFront = async () => {
     for (const contender of frontOf(reference, trials)) {
@@ -82,6 +103,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
       trials.push(withoutTwin(await run(next, waiting.length + 1), trials))
       await keepFront()
       context.onReport?.(report())
+      waiting.unshift(...(await mixed(next.recipe)))
       if (waiting.length === 0) waiting.push(...furtherProposals(new Map(trials.map(({ recipe, contender }) => [recipe, contender]))))
     }
     context.onProgress?.(TRIALS_SHARE, 'measuring the best again')

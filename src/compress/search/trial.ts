@@ -33,20 +33,31 @@ export type Trial = Known &
 /** All but the recipe and its folder. */
 export type TrialRequest = Omit<BuildRequest, 'request' | 'workDir'> & { signal: AbortSignal }
 
-/** Never rejects: whatever goes wrong is the candidate's fate. The variant's folder is made inside `folder`. */
-export async function tryRecipe(recipe: string, request: TrialRequest, folder: string): Promise<Trial> {
+/**
+ * Never rejects: whatever goes wrong is the candidate's fate. The variant's folder is made inside `folder`. `look` is
+ * called while the variant is there, whether or not it stays.
+ */
+export async function tryRecipe(
+  recipe: string,
+  request: TrialRequest,
+  { folder, look }: { folder: string; look?: (built: BuildResult) => Promise<void> },
+): Promise<Trial> {
   const start = performance.now()
   const seconds = () => (performance.now() - start) / 1000
   const workDir = await mkdtemp(join(folder, 'candidate-'))
-  const trial = await attempt({ ...request, request: recipe, workDir }, seconds)
+  const trial = await attempt({ ...request, request: recipe, workDir }, { seconds, look })
   if (trial.contender === undefined) await rm(workDir, { recursive: true, force: true })
   return trial
 }
 
-async function attempt(request: BuildRequest & { request: string; signal: AbortSignal }, seconds: () => number): Promise<Trial> {
+async function attempt(
+  request: BuildRequest & { request: string; signal: AbortSignal },
+  { seconds, look }: { seconds: () => number; look: ((built: BuildResult) => Promise<void>) | undefined },
+): Promise<Trial> {
   const recipe = request.request
   try {
     const built = await buildVariant(request)
+    await look?.(built)
     const { variantBytes: bytes, fidelity, gate } = built.report
     const standing: Standing = {
       bytes,
