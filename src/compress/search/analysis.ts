@@ -7,7 +7,7 @@ import { buildVariant, type BuildResult } from '../build.js'
 import type { Model } from '../passes/pass.js'
 import { holdOut, type Samples } from '../samples.js'
 import { excluding, sensitiveSets, slowNodes, timesByLabel } from './mixed.js'
-import type { TrialRequest } from './trial.js'
+import type { TrialRequest } from './contender.js'
 
 /** Rows to calibrate on and to compare on: enough to rank nodes by. */
 const [CALIBRATION_ROWS, EVALUATION_ROWS] = [16, 32]

@@ -9,9 +9,10 @@ import { examine, mixedRecipes, type Insight } from './analysis.js'
 import { canBeMixed, firstProposals, furtherProposals, type Proposal } from './candidates.js'
 import { weightCounts } from './facts.js'
 import { divide, mayServe, type Standing } from './front.js'
-import { remeasure } from './remeasure.js'
+import { measureAgain } from './measure.js'
 import { reportOf, variantOf, type KeptVariant } from './story.js'
-import { knownOf, measuredAgain, tryRecipe, type Contender, type Trial, type TrialRequest } from './trial.js'
+import type { Contender, Trial, TrialRequest } from './contender.js'
+import { tryRecipe, withMeasured } from './trial.js'
 
 /** The model, and the inputs to try variants on. */
 export type SearchSource = Pick<BuildRequest, 'samples' | 'evaluation' | 'synthetic' | 'maxBatch' | 'feedsAt'> & { file: string; digest: string }
@@ -56,6 +57,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
   const start = performance.now()
   const elapsed = () => (performance.now() - start) / 1000
   const { budgetSeconds, batches } = options
+  const profileBudgetMs = options.profileBudgetMs ?? Math.min(MEASURING.most, Math.max(MEASURING.least, budgetSeconds * 1000 * MEASURING.share))
   const trialsEnd = stopAfter(budgetSeconds * TRIALS_SHARE, context.signal)
   const end = stopAfter(budgetSeconds, context.signal)
   const [model, bytes] = [await loadModel(source.file), await plainBytes(source.file)]
@@ -77,7 +79,11 @@ export async function searchVariants(source: SearchSource, options: SearchOption
           insights.set(recipe, await examine(built, request))
         }
       : undefined
-    return tryRecipe(recipe, { ...request, onProgress }, { folder: context.workDir, ...(look === undefined ? {} : { look }) })
+    return tryRecipe(
+      recipe,
+      { ...request, onProgress },
+      { folder: context.workDir, earlier: trials, budgetMs: profileBudgetMs, ...(look === undefined ? {} : { look }) },
+    )
   }
   const mixed = async (recipe: string): Promise<Proposal[]> => {
     const insight = insights.get(recipe)
@@ -100,7 +106,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
   try {
     const waiting = firstProposals({ device: options.device, hasSamples: !source.synthetic, weights: weightCounts(model) })
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      trials.push(withoutTwin(await run(next, waiting.length + 1), trials))
+      trials.push(await run(next, waiting.length + 1))
       await keepFront()
       context.onReport?.(report())
       waiting.unshift(...(await mixed(next.recipe)))
@@ -108,9 +114,9 @@ export async function searchVariants(source: SearchSource, options: SearchOption
     }
     context.onProgress?.(TRIALS_SHARE, 'measuring the best again')
     const serving = frontOf(reference, trials).filter(mayServe)
-    const measured = await remeasure(serving, { ...request, milliseconds: (budgetSeconds - elapsed()) * 1000, signal: end.signal })
+    const measured = await measureAgain(serving, { ...request, milliseconds: (budgetSeconds - elapsed()) * 1000, signal: end.signal })
     for (const [index, trial] of trials.entries()) {
-      if (trial.contender !== undefined) trials[index] = measuredAgain(trial, measured.get(trial.contender), bytes)
+      if (trial.contender !== undefined) trials[index] = withMeasured(trial, measured.get(trial.recipe), bytes)
     }
     await keepFront()
   } finally {
@@ -120,21 +126,18 @@ export async function searchVariants(source: SearchSource, options: SearchOption
   return { report: report(), kept: frontOf(reference, trials).map((contender) => variantOf(contender, options.minFidelity)) }
 }
 
-function requestOf({ file, digest, ...inputs }: SearchSource, { budgetSeconds, ...options }: SearchOptions, signal: AbortSignal): TrialRequest {
-  const profileBudgetMs = Math.min(MEASURING.most, Math.max(MEASURING.least, budgetSeconds * 1000 * MEASURING.share))
-  return { profileBudgetMs, ...inputs, ...options, sourceFile: file, sourceDigest: digest, signal }
+function requestOf(
+  { file, digest, ...inputs }: SearchSource,
+  { budgetSeconds: _seconds, profileBudgetMs: _ms, ...options }: SearchOptions,
+  signal: AbortSignal,
+): TrialRequest {
+  return { ...inputs, ...options, sourceFile: file, sourceDigest: digest, signal }
 }
 
 /** The contenders that nothing beats, in the order of trial. */
 function frontOf(reference: Standing, trials: readonly Trial[]): Contender[] {
   const contenders = trials.flatMap(({ contender }) => contender ?? [])
   return divide<Standing>([reference, ...contenders]).front.filter((entry): entry is Contender => entry !== reference)
-}
-
-/** The trial of a recipe that gave the very file of another has no contender: two measurements of one model prove nothing. */
-function withoutTwin(trial: Trial, earlier: readonly Trial[]): Trial {
-  const twin = earlier.find(({ contender }) => contender !== undefined && contender.digest === trial.contender?.digest)
-  return twin === undefined ? trial : { ...knownOf(trial), verdict: { fate: 'dominated', reason: `it gives the same file as ${twin.recipe}` } }
 }
 
 /** A signal that aborts after `seconds`, or as soon as `outer` does; its reason says which. */

@@ -4,7 +4,8 @@ import type { SearchCandidate, SearchReport } from '../../measurements.js'
 import type { BuildResult } from '../build.js'
 import { judge } from '../gate.js'
 import { divide, mayServe, type Standing } from './front.js'
-import { knownOf, slowerAt, type Contender, type Trial } from './trial.js'
+import { knownOf, type Contender, type Trial } from './contender.js'
+import { slowerAt } from './trial.js'
 
 /** A variant of the front. One that is slower than the source model somewhere is `sizeOnly`, whatever its recipe promises; one that is not is not. */
 export type KeptVariant = BuildResult & { digest: string }

@@ -6,81 +6,54 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { messageOf } from '../../errors.js'
-import type { BatchLatency, GateLatency, SearchCandidate } from '../../measurements.js'
-import { buildVariant, type BuildRequest, type BuildResult } from '../build.js'
+import { buildVariant, type BuildResult } from '../build.js'
+import { knownOf, type Contender, type Known, type Trial, type TrialRequest } from './contender.js'
 import { mayServe, type Standing } from './front.js'
+import { measure, type Measured } from './measure.js'
 
-/** A candidate that is finite and faithful, and nowhere slower or smaller than the source model. */
-export interface Contender extends Standing {
-  recipe: string
-  built: BuildResult
-  /** SHA-256 of its file: different recipes may give the same model. */
-  digest: string
+export interface TrialContext {
+  /** The variant's folder is made in it; it is removed again where the trial leaves no contender. */
+  folder: string
+  earlier: readonly Trial[]
+  /** Measuring time per batch size. */
+  budgetMs: number
+  /** Called while the variant is there, whether or not it stays. */
+  look?(built: BuildResult): Promise<void>
 }
 
-/** Latencies of a variant, and the same beside those of the source model. */
-export interface Measured {
-  latencies: readonly BatchLatency[]
-  gateLatencies: readonly GateLatency[]
-}
-
-type Known = Omit<SearchCandidate, 'fate' | 'reason'>
-
-/** What is known of a candidate after its trial: with a verdict where it is out, as a contender where it is not. */
-export type Trial = Known &
-  ({ verdict: { fate: Exclude<SearchCandidate['fate'], 'front'>; reason: string }; contender?: undefined } | { verdict?: undefined; contender: Contender })
-
-/** All but the recipe and its folder. */
-export type TrialRequest = Omit<BuildRequest, 'request' | 'workDir'> & { signal: AbortSignal }
-
-/**
- * Never rejects: whatever goes wrong is the candidate's fate. The variant's folder is made inside `folder`. `look` is
- * called while the variant is there, whether or not it stays.
- */
-export async function tryRecipe(
-  recipe: string,
-  request: TrialRequest,
-  { folder, look }: { folder: string; look?: (built: BuildResult) => Promise<void> },
-): Promise<Trial> {
+/** Never rejects: whatever goes wrong is the candidate's fate. What has no chance is not measured. */
+export async function tryRecipe(recipe: string, request: TrialRequest, context: TrialContext): Promise<Trial> {
   const start = performance.now()
-  const seconds = () => (performance.now() - start) / 1000
-  const workDir = await mkdtemp(join(folder, 'candidate-'))
-  const trial = await attempt({ ...request, request: recipe, workDir }, { seconds, look })
+  const workDir = await mkdtemp(join(context.folder, 'candidate-'))
+  const trial = await attempt(recipe, { ...request, workDir }, context).catch((error: unknown): Trial => {
+    const failed = { fate: 'failed', reason: messageOf(error) } as const
+    const verdict = request.signal.aborted ? ({ fate: 'skipped', reason: `${messageOf(request.signal.reason)} while it was tried` } as const) : failed
+    return { recipe, seconds: 0, verdict }
+  })
   if (trial.contender === undefined) await rm(workDir, { recursive: true, force: true })
-  return trial
+  return { ...trial, seconds: (performance.now() - start) / 1000 }
 }
 
-async function attempt(
-  request: BuildRequest & { request: string; signal: AbortSignal },
-  { seconds, look }: { seconds: () => number; look: ((built: BuildResult) => Promise<void>) | undefined },
-): Promise<Trial> {
-  const recipe = request.request
-  try {
-    const built = await buildVariant(request)
-    await look?.(built)
-    const { variantBytes: bytes, fidelity, gate } = built.report
-    const standing: Standing = {
-      bytes,
-      fidelity: fidelity.score,
-      ratios: gate.latencies.map(({ batch, ratio }) => ({ batch, ratio })),
-      sizeOnly: built.sizeOnly,
-    }
-    const accuracy = fidelity.accuracy?.variant
-    const { sizeOnly: _, ...shown } = standing
-    const known = { recipe, seconds: seconds(), ...shown, ...(accuracy === undefined ? {} : { accuracy }) }
-    const reason = refusal(built, standing, request.minFidelity)
-    if (reason !== undefined) return { ...known, verdict: { fate: 'rejected', reason } }
-    return { ...known, contender: { ...standing, recipe, built, digest: await digestOf(built.file) } }
-  } catch (error) {
-    const verdict = request.signal.aborted
-      ? ({ fate: 'skipped', reason: `${messageOf(request.signal.reason)} while it was tried` } as const)
-      : ({ fate: 'failed', reason: messageOf(error) } as const)
-    return { recipe, seconds: seconds(), verdict }
-  }
+async function attempt(recipe: string, request: TrialRequest & { workDir: string }, { earlier, budgetMs, look }: TrialContext): Promise<Trial> {
+  const part = (from: number, share: number) => (fraction: number, step: string) => request.onProgress?.(from + fraction * share, step)
+  const built = await buildVariant({ ...request, request: recipe, batches: [], onProgress: part(0, 0.5) })
+  await look?.(built)
+  const { report, sizeOnly, file } = built
+  const [bytes, fidelity, accuracy] = [report.variantBytes, report.fidelity.score, report.fidelity.accuracy?.variant]
+  const known: Known = { recipe, seconds: 0, bytes, fidelity, ...(accuracy === undefined ? {} : { accuracy }) }
+  const changed = report.nodes.some(({ action }) => action === 'done')
+  // These are what the gate looks at first, so that its reason is about them.
+  if (!changed || !report.gate.finite || !(fidelity >= request.minFidelity)) return { ...known, verdict: { fate: 'rejected', reason: report.gate.reason } }
+  const digest = await digestOf(file)
+  const twin = earlier.find(({ contender }) => contender?.digest === digest)
+  // Two measurements of one model would prove nothing.
+  if (twin !== undefined) return { ...known, verdict: { fate: 'dominated', reason: `it gives the same file as ${twin.recipe}` } }
+  const measured = await measure(new Map([[recipe, file]]), { ...request, budgetMs, onProgress: part(0.5, 0.5) })
+  return withMeasured({ ...known, contender: { recipe, built, digest, bytes, fidelity, ratios: [], sizeOnly } }, measured.get(recipe), report.sourceBytes)
 }
 
-/** The trial as a later measurement makes it look; as it was where there is none. */
-export function measuredAgain(trial: Trial & { contender: Contender }, measured: Measured | undefined, sourceBytes: number): Trial {
+/** The trial as a measurement makes it look; as it was where there is none. */
+export function withMeasured(trial: Trial & { contender: Contender }, measured: Measured | undefined, sourceBytes: number): Trial {
   if (measured === undefined) return trial
   const { latencies, gateLatencies } = measured
   const { built } = trial.contender
@@ -89,19 +62,7 @@ export function measuredAgain(trial: Trial & { contender: Contender }, measured:
   const contender: Contender = { ...trial.contender, ratios, built: { ...built, latencies, report } }
   const known = { ...knownOf(trial), ratios }
   const reason = uselessness(contender, sourceBytes)
-  return reason === undefined ? { ...known, contender } : { ...known, verdict: { fate: 'rejected', reason: `measured again, ${reason}` } }
-}
-
-export function knownOf({ verdict: _verdict, contender: _contender, ...known }: Trial): Known {
-  return known
-}
-
-/** Why a variant is of no use, whatever the others are like; undefined where it may be of some. */
-function refusal({ report }: BuildResult, standing: Standing, minFidelity: number): string | undefined {
-  const changed = report.nodes.some(({ action }) => action === 'done')
-  // These are what the gate looks at first, so that its reason is about them.
-  if (!changed || !report.gate.finite || !(standing.fidelity >= minFidelity)) return report.gate.reason
-  return uselessness(standing, report.sourceBytes)
+  return reason === undefined ? { ...known, contender } : { ...known, verdict: { fate: 'rejected', reason } }
 }
 
 /** Why a variant with these measurements is of no use: slower somewhere, and not smaller. */
