@@ -27,23 +27,22 @@ export function firstProposals({ device, hasSamples, weights }: Subject): Propos
   const unless = (reason: string, holds: boolean) => (holds ? undefined : reason)
   const calibrated = unless(NO_SAMPLES, hasSamples)
   const integer = unless(FLOAT_ONLY, cpu)
-  const quantizable = unless('the model has no convolutions or products with constant weights', convolutions + product > 0)
-  const isStatic = integer ?? quantizable ?? calibrated
+  const weighted = unless('the model has no convolutions or products with constant weights', convolutions + product > 0)
+  const isStatic = integer ?? weighted ?? calibrated
   const inDynamic = product + recurrent + embedding
   const isDynamic = integer ?? unless('the model has no products, LSTM or embeddings with constant weights', inDynamic > 0)
   const inBlocks = unless('the model has no products or embeddings with constant weights', product + embedding > 0)
   const smooth = isStatic ?? unless('the model has no products with constant weights, whose inputs it evens out', product > 0)
 
-  const half = proposal('fp16', calibrated)
-  const statics = [proposal('int8-static', isStatic), proposal('int8-static(calibration=percentile)', isStatic), proposal('smooth-quant+int8-static', smooth)]
-  const dynamics = [proposal('int8-dynamic', isDynamic)]
-  const [static_, ...moreStatics] = statics as [Proposal, ...Proposal[]]
-  const quantized = convolutions > inDynamic ? [static_, ...dynamics] : [...dynamics, static_]
+  const half = proposal(hasSamples ? 'fp16' : 'fp16(search=false)')
+  const quantized = [proposal('int8-static', isStatic), proposal('int8-dynamic', isDynamic)]
   return [
     ...(cpu ? [] : [half]),
     proposal('simplify'),
-    ...quantized,
-    ...moreStatics,
+    ...(convolutions > inDynamic ? quantized : quantized.toReversed()),
+    proposal(pruned(FIRST_RATIO), weighted ?? calibrated),
+    proposal('int8-static(calibration=percentile)', isStatic),
+    proposal('smooth-quant+int8-static', smooth),
     ...(cpu ? [half] : []),
     proposal('int4', inBlocks),
     proposal('int4(method=gptq)', inBlocks ?? calibrated),
@@ -56,14 +55,47 @@ export function canBeMixed(recipe: string): boolean {
   return recipe === 'int8-static' || recipe === 'int8-dynamic'
 }
 
-/** What the trials so far suggest: recipes joined with `simplify` where that alone made the model faster. */
-export function furtherProposals(tried: ReadonlyMap<string, Standing | undefined>): Proposal[] {
-  const simplified = tried.get('simplify')
-  if (simplified === undefined || !mayServe(simplified)) return []
-  return [...tried]
-    .filter(([recipe, standing]) => standing !== undefined && mayServe(standing) && /^(int8-dynamic|int8-static)/.test(recipe))
-    .map(([recipe]) => ({ recipe: `simplify+${recipe}` }))
-    .filter(({ recipe }) => !tried.has(recipe))
+/** What became of a recipe: its fidelity where it got so far, and what it is worth where it is of use. */
+export interface Tried {
+  recipe: string
+  fidelity?: number
+  contender?: Standing | undefined
+}
+
+/** What the trials so far suggest: more or fewer channels, and passes that helped one by one together. */
+export function furtherProposals(tried: readonly Tried[]): Proposal[] {
+  const known = new Set(tried.map(({ recipe }) => recipe))
+  return [...ratioProposals(tried), ...joinedProposals(tried)].filter((recipe) => !known.has(recipe)).map((recipe) => proposal(recipe))
+}
+
+const FIRST_RATIO = 0.3
+/** Shares of channels to remove, one step up while the outputs stay close, one down while they do not. */
+const RATIOS = [0.1, 0.2, FIRST_RATIO, 0.45, 0.6]
+/** Fidelity up to which fewer channels are tried, and from which on more. */
+const CLOSE = 0.995
+
+function pruned(ratio: number): string {
+  return `prune-channels(ratio=${ratio})`
+}
+
+function ratioProposals(tried: readonly Tried[]): string[] {
+  const fidelityAt = (ratio: number) => tried.find(({ recipe }) => recipe === pruned(ratio))?.fidelity
+  const known = RATIOS.filter((ratio) => fidelityAt(ratio) !== undefined)
+  const close = known.filter((ratio) => fidelityAt(ratio)! >= CLOSE)
+  if (known.length === 0) return []
+  const next = close.length > 0 ? RATIOS.indexOf(Math.max(...close)) + 1 : RATIOS.indexOf(Math.min(...known)) - 1
+  return RATIOS[next] === undefined ? [] : [pruned(RATIOS[next])]
+}
+
+/** What makes the float model faster before each way to quantize that does: `simplify`, and the most pruning that keeps the outputs close. */
+function joinedProposals(tried: readonly Tried[]): string[] {
+  const serving = tried.filter(({ contender }) => contender !== undefined && mayServe(contender))
+  const smaller = RATIOS.map(pruned)
+    .toReversed()
+    .find((recipe) => serving.some((one) => one.recipe === recipe && (one.fidelity ?? 0) >= CLOSE))
+  const before = ['simplify', smaller].filter((recipe) => serving.some((one) => one.recipe === recipe))
+  const after = serving.map(({ recipe }) => recipe).filter((recipe) => /^int8-(dynamic|static)/.test(recipe))
+  return before.flatMap((first) => after.map((second) => `${first}+${second}`))
 }
 
 function proposal(recipe: string, skip?: string): Proposal {

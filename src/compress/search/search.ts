@@ -110,7 +110,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
       await keepFront()
       context.onReport?.(report())
       waiting.unshift(...(await mixed(next.recipe)))
-      if (waiting.length === 0) waiting.push(...furtherProposals(new Map(trials.map(({ recipe, contender }) => [recipe, contender]))))
+      if (waiting.length === 0) waiting.push(...furtherProposals(trials))
     }
     context.onProgress?.(TRIALS_SHARE, 'measuring the best again')
     const serving = frontOf(reference, trials).filter(mayServe)

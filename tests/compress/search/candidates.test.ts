@@ -1,7 +1,7 @@
 // Which candidates there are for a model: all of them recipes that exist, none twice, none that cannot work here.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { firstProposals, furtherProposals, type Subject } from '#flyweight/compress/search/candidates.js'
+import { firstProposals, furtherProposals, type Subject, type Tried } from '#flyweight/compress/search/candidates.js'
 import type { Standing } from '#flyweight/compress/search/front.js'
 import { passNamed } from '#flyweight/compress/passes/table.js'
 import { parseRecipe, recipeName } from '#flyweight/compress/recipe.js'
@@ -29,7 +29,7 @@ describe('first proposals', () => {
     const all = firstProposals({ device: 'cpu', hasSamples: true, weights: { convolution: 1, depthwise: 1, product: 1, embedding: 1, recurrent: 1 } })
     expect(all.filter(({ skip }) => skip !== undefined)).toEqual([])
     const none = firstProposals({ device: 'cpu', hasSamples: false, weights: { convolution: 0, depthwise: 0, product: 0, embedding: 0, recurrent: 0 } })
-    expect(none.filter(({ skip }) => skip === undefined)).toEqual([{ recipe: 'simplify' }])
+    expect(none.filter(({ skip }) => skip === undefined)).toEqual([{ recipe: 'simplify' }, { recipe: 'fp16(search=false)' }])
     expect(none.every(({ skip }) => skip !== '')).toBe(true)
   })
 
@@ -37,7 +37,7 @@ describe('first proposals', () => {
     fc.assert(
       fc.property(subjects, (subject) => {
         const tried = firstProposals(subject).flatMap(({ recipe, skip }) => (skip === undefined ? stepsOf(recipe) : []))
-        if (!subject.hasSamples) expect(tried.filter(({ pass }) => passNamed(pass)?.calibrates)).toEqual([])
+        if (!subject.hasSamples) expect(tried.filter(({ pass, search }) => passNamed(pass)?.calibrates && search !== false)).toEqual([])
         if (subject.device !== 'cpu') expect(tried.filter(({ pass }) => pass.startsWith('int8'))).toEqual([])
       }),
     )
@@ -54,16 +54,45 @@ describe('first proposals', () => {
 })
 
 describe('further proposals', () => {
-  it('join simplify, where it helped, with what else did', () => {
-    const tried = new Map([
-      ['simplify', standing(0.9)],
-      ['int8-static', standing(0.5)],
-      ['int8-dynamic', standing(1.1)],
-      ['fp16', standing(0.9)],
-      ['int8-static(calibration=percentile)', undefined],
-    ])
-    expect(furtherProposals(tried)).toEqual([{ recipe: 'simplify+int8-static' }])
-    expect(furtherProposals(new Map([...tried, ['simplify+int8-static', undefined]]))).toEqual([])
-    expect(furtherProposals(new Map([...tried, ['simplify', standing(1.01)]]))).toEqual([])
+  const good = (recipe: string, ratio: number, fidelity = 1): Tried => ({ recipe, fidelity, contender: standing(ratio) })
+  const next = (tried: readonly Tried[]) => furtherProposals(tried).map(({ recipe }) => recipe)
+
+  it('join what made the model faster before it was quantized with what did by quantizing', () => {
+    const tried = [good('simplify', 0.9), good('int8-static', 0.5), good('int8-dynamic', 1.1), good('fp16', 0.9), { recipe: 'int8-static(calibration=mse)' }]
+    expect(next(tried)).toEqual(['simplify+int8-static'])
+    expect(next([...tried, { recipe: 'simplify+int8-static' }])).toEqual([])
+    expect(next(tried.filter(({ recipe }) => recipe !== 'simplify'))).toEqual([])
+  })
+
+  it('take more channels out while the outputs stay close, fewer where they do not, and stop between', () => {
+    const at = (ratio: number, fidelity: number) => ({ recipe: `prune-channels(ratio=${ratio})`, fidelity })
+    expect(next([at(0.3, 1)])).toEqual(['prune-channels(ratio=0.45)'])
+    expect(next([at(0.3, 1), at(0.45, 0.9)])).toEqual([])
+    expect(next([at(0.3, 0.8)])).toEqual(['prune-channels(ratio=0.2)'])
+    expect(next([at(0.3, 0.8), at(0.2, 0.99), at(0.1, 0.99)])).toEqual([])
+    expect(next([at(0.3, 0.8), at(0.2, 1)])).toEqual([])
+    expect(next([{ recipe: 'prune-channels(ratio=0.3)' }])).toEqual([])
+  })
+
+  it('end, whatever the trials give', () => {
+    fc.assert(
+      fc.property(
+        fc.infiniteStream(fc.record({ fidelity: fc.double({ min: 0.9, max: 1, noNaN: true }), ratio: fc.double({ min: 0.5, max: 1.5, noNaN: true }) })),
+        (results) => {
+          const tried: Tried[] = []
+          const waiting = firstProposals({ device: 'cpu', hasSamples: true, weights: { convolution: 1, depthwise: 1, product: 1, embedding: 1, recurrent: 1 } })
+          while (waiting.length > 0) {
+            const { recipe } = waiting.shift()!
+            const { fidelity, ratio } = results.next().value as { fidelity: number; ratio: number }
+            expect(recipeName(stepsOf(recipe))).toBe(recipe)
+            tried.push(good(recipe, ratio, fidelity))
+            expect(tried.length).toBeLessThan(40)
+            if (waiting.length === 0) waiting.push(...furtherProposals(tried))
+          }
+          expect(new Set(tried.map(({ recipe }) => recipe)).size).toBe(tried.length)
+        },
+      ),
+      { numRuns: 30 },
+    )
   })
 })
