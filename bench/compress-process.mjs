@@ -1,8 +1,10 @@
-// One model and recipe of the bench: builds, judges and measures it as a compress job does, and sends the figures.
+// One model and recipe of the bench: builds, judges and measures it as a job does, and sends the rows of the table.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildVariant } from '#flyweight/compress/build.js'
+import { isSearch } from '#flyweight/compress/recipe.js'
+import { searchVariants } from '#flyweight/compress/search/search.js'
 import { messageOf } from '#flyweight/errors.js'
 import { feedSource } from '#flyweight/jobs/feed-source.js'
 import { inspectModel } from '#flyweight/runtime/probation.js'
@@ -12,18 +14,34 @@ import { evaluationSamples, scoreVariant } from './prepare.mjs'
 const MIN_FIDELITY = 0.9
 const MOST_ROWS = 32
 
-process.once('message', (task) => {
-  void measure(task)
-    .catch((error) => ({ error: messageOf(error) }))
-    .then((figures) => process.send(figures, () => process.disconnect()))
+process.once('message', (cell) => {
+  void measure(cell)
+    .catch((error) => [{ recipe: cell.recipe, verdict: messageOf(error) }])
+    .then((rows) => process.send(rows, () => process.disconnect()))
 })
 
-async function measure({ model, file, folder, recipe, workDir, budgetMs }) {
+/** Rows of the table: one for a recipe; for `auto` one for the search and one for each variant that it keeps. */
+async function measure(cell) {
+  const { model, file, folder } = cell
   const { task, batches, fidelityRows = Number.POSITIVE_INFINITY } = models[model]
   const { signature } = await inspectModel(file)
   const samplesDir = task === undefined ? undefined : join(folder, 'calibration')
   const { samples, synthetic, feedsAt } = await feedSource({ file, signature, samplesDir, device: 'cpu', threads: 1 })
   const evaluation = task === undefined ? undefined : await evaluationSamples(folder, signature)
+  const source = {
+    digest: createHash('sha256').update(readFileSync(file)).digest('hex'),
+    samples,
+    ...(evaluation !== undefined && { evaluation: { ...evaluation, rows: Math.min(evaluation.rows, fidelityRows) } }),
+    synthetic,
+    feedsAt,
+    maxBatch: signature.batchable ? MOST_ROWS : 1,
+  }
+  const options = { device: 'cpu', threads: 1, batches: signature.batchable ? batches : [1], minFidelity: MIN_FIDELITY }
+  const score = (variantFile) => scoreVariant(model, variantFile, { folder, evaluation })
+  return isSearch(cell.recipe) ? search(cell, source, { options, score }) : [await build(cell, source, { options, score })]
+}
+
+async function build({ file, recipe, workDir, budgetMs }, { digest, ...source }, { options, score }) {
   const start = performance.now()
   let producedAt
   const {
@@ -31,18 +49,11 @@ async function measure({ model, file, folder, recipe, workDir, budgetMs }) {
     report,
     sizeOnly,
   } = await buildVariant({
+    ...source,
+    ...options,
     sourceFile: file,
-    sourceDigest: createHash('sha256').update(readFileSync(file)).digest('hex'),
+    sourceDigest: digest,
     request: recipe,
-    samples,
-    ...(evaluation !== undefined && { evaluation: { ...evaluation, rows: Math.min(evaluation.rows, fidelityRows) } }),
-    synthetic,
-    feedsAt,
-    maxBatch: signature.batchable ? MOST_ROWS : 1,
-    device: 'cpu',
-    threads: 1,
-    batches: signature.batchable ? batches : [1],
-    minFidelity: MIN_FIDELITY,
     profileBudgetMs: budgetMs,
     workDir,
     onProgress: (_, step) => {
@@ -51,17 +62,44 @@ async function measure({ model, file, folder, recipe, workDir, budgetMs }) {
   })
   const seconds = ((producedAt ?? performance.now()) - start) / 1000
   const peakMiB = residentPeakMiB()
+  const verdict = report.gate.admitted ? `admitted${sizeOnly ? ', size only' : ''}` : report.gate.reason
+  return { recipe, seconds, peakMiB, ...figuresOf(report), ...(await score(variantFile)), verdict }
+}
+
+async function search({ file, recipe, workDir, searchSeconds }, source, { options, score }) {
+  const { report, kept } = await searchVariants({ file, ...source }, { ...options, budgetSeconds: searchSeconds }, { workDir })
+  const peakMiB = residentPeakMiB()
+  const fates = new Map()
+  for (const { fate } of report.candidates) fates.set(fate, (fates.get(fate) ?? 0) + 1)
+  const offered = kept.filter((variant) => variant.offered)
+  const rows = [
+    {
+      recipe,
+      seconds: report.elapsedSeconds,
+      peakMiB,
+      verdict: `${offered.length === 0 ? 'nothing is faster than fp32 at every batch size' : `offers ${offered.length}`}; candidates: ${Array.from(fates, ([fate, count]) => `${count} ${fate}`).join(', ')}`,
+    },
+  ]
+  for (const variant of kept) {
+    const { seconds } = report.candidates.find((candidate) => candidate.recipe === variant.name)
+    rows.push({
+      recipe: `auto: ${variant.name}`,
+      seconds,
+      ...figuresOf(variant.report),
+      ...(await score(variant.file)),
+      verdict: variant.offered ? 'offered' : 'kept for its size',
+    })
+  }
+  return rows
+}
+
+function figuresOf({ variantBytes, sourceBytes, gate, fidelity }) {
   return {
-    seconds,
-    peakMiB,
-    bytes: report.variantBytes,
-    sourceBytes: report.sourceBytes,
-    sourceMs: Object.fromEntries(report.gate.latencies.map(({ batch, parentP50Ms }) => [batch, parentP50Ms])),
-    ratios: Object.fromEntries(report.gate.latencies.map(({ batch, ratio }) => [batch, ratio])),
-    fidelity: report.fidelity.score,
-    ...(await scoreVariant(model, variantFile, { folder, evaluation })),
-    kernels: report.kernels,
-    verdict: report.gate.admitted ? `admitted${sizeOnly ? ', size only' : ''}` : report.gate.reason,
+    bytes: variantBytes,
+    sourceBytes,
+    sourceMs: Object.fromEntries(gate.latencies.map(({ batch, parentP50Ms }) => [batch, parentP50Ms])),
+    ratios: Object.fromEntries(gate.latencies.map(({ batch, ratio }) => [batch, ratio])),
+    fidelity: fidelity.score,
   }
 }
 

@@ -78,31 +78,31 @@ async function measureModel(model) {
   if (accuracy !== undefined) progress(`${model}: fp32 has ${(100 * accuracy).toFixed(1)} % ${models[model].task.metric}`)
   const rows = []
   for (const recipe of recipesFor(model)) {
-    const figures = await measured({ model, file, folder, recipe })
-    rows.push({ recipe, ...figures })
+    const measured = await measure({ model, file, folder, recipe })
+    rows.push(...measured)
     done += 1
-    progress(`${done} of ${cells}: ${model} ${recipe}: ${figures.error ?? figures.verdict}`)
+    progress(`${done} of ${cells}: ${model} ${recipe}: ${measured[0].verdict}`)
   }
   rmSync(folder, { recursive: true })
   const { batches, task } = models[model]
   return { model, accuracy, rows, table: modelTable({ batches, metric: task?.metric, accuracy, rows }) }
 }
 
-/** Figures of one cell, or `error` with the reason why there are none. */
-function measured(task) {
+/** Rows of one cell; where the process fails, one that says so. */
+function measure(cell) {
   const workDir = mkdtempSync(join(temporary, 'cell-'))
   return new Promise((resolve) => {
     const child = fork(fileURLToPath(new URL('./compress-process.mjs', import.meta.url)), {
       env: { ...process.env, ...mallocEnvironment },
       execArgv: [...heapFlags],
     })
-    let figures
-    child.on('message', (message) => (figures = message))
+    let rows
+    child.on('message', (message) => (rows = message))
     child.once('exit', (code, signal) => {
       rmSync(workDir, { recursive: true })
-      resolve(figures ?? { error: `the process ended with ${signal ?? code}` })
+      resolve(rows ?? [{ recipe: cell.recipe, verdict: `the process ended with ${signal ?? code}` }])
     })
-    child.send({ ...task, workDir, budgetMs: flags.quick ? 400 : 1000 })
+    child.send({ ...cell, workDir, budgetMs: flags.quick ? 400 : 1000, searchSeconds: models[cell.model].searchSeconds / (flags.quick ? 2 : 1) })
   })
 }
 

@@ -2,10 +2,12 @@
 
 const HEAD = ['recipe', 'seconds', 'peak memory', 'bytes', '÷ fp32', 'time ÷ fp32', 'fidelity', 'as fp32', 'accuracy', 'verdict']
 
-/** Lines about one model: a sentence about fp32, then a row a recipe. `batches` ascend; `accuracy` is fp32's. */
+/**
+ * Lines about one model: a sentence about fp32, then a row a recipe, with a dash for each figure that it lacks.
+ * `batches` ascend; `accuracy` is fp32's.
+ */
 export function modelTable({ batches, metric, accuracy, rows }) {
   const first = rows.find(({ sourceMs }) => sourceMs !== undefined)
-  const cells = rows.map((row) => (row.error === undefined ? figures(row, batches) : [`\`${row.recipe}\``, ...Array(HEAD.length - 2).fill('–'), row.error]))
   const facts = [
     ...(first === undefined ? [] : [megabytes(first.sourceBytes), `${batches.map((batch) => first.sourceMs[batch]?.toFixed(2) ?? '–').join(' / ')} ms a run`]),
     ...(accuracy === undefined ? [] : [`${percent(accuracy)} ${metric}`]),
@@ -13,22 +15,24 @@ export function modelTable({ batches, metric, accuracy, rows }) {
   return [
     `fp32 at batch ${batches.join(' / ')}: ${facts.join('; ')}.`,
     '',
-    ...[HEAD, HEAD.map(() => '---'), ...cells].map((line) => `| ${line.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`),
+    ...[HEAD, HEAD.map(() => '---'), ...rows.map((row) => cells(row, batches))].map(
+      (line) => `| ${line.map((cell) => String(cell ?? '–').replaceAll('|', '\\|')).join(' | ')} |`,
+    ),
   ]
 }
 
-function figures(row, batches) {
+function cells({ recipe, seconds, peakMiB, bytes, sourceBytes, ratios, fidelity, agreement, accuracy, verdict }, batches) {
   return [
-    `\`${row.recipe}\``,
-    row.seconds.toFixed(1),
-    `${row.peakMiB.toFixed(0)} MiB`,
-    megabytes(row.bytes),
-    (row.bytes / row.sourceBytes).toFixed(2),
-    batches.map((batch) => row.ratios[batch]?.toFixed(2) ?? '–').join(' / '),
-    row.fidelity.toFixed(4),
-    row.agreement === undefined ? '–' : percent(row.agreement),
-    row.accuracy === undefined ? '–' : percent(row.accuracy),
-    row.verdict,
+    `\`${recipe}\``,
+    seconds?.toFixed(1),
+    peakMiB && `${peakMiB.toFixed(0)} MiB`,
+    bytes && megabytes(bytes),
+    bytes && (bytes / sourceBytes).toFixed(2),
+    ratios && batches.map((batch) => ratios[batch]?.toFixed(2) ?? '–').join(' / '),
+    fidelity?.toFixed(4),
+    agreement === undefined ? undefined : percent(agreement),
+    accuracy === undefined ? undefined : percent(accuracy),
+    verdict,
   ]
 }
 

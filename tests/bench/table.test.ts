@@ -18,7 +18,7 @@ const row = {
 
 describe('the table of a model', () => {
   it('says what fp32 does and gives a row a recipe, a failure included', () => {
-    const table = modelTable({ batches: [1, 8], metric: 'digits told right', accuracy: 0.992, rows: [row, { recipe: 'int4', error: 'it failed' }] })
+    const table = modelTable({ batches: [1, 8], metric: 'digits told right', accuracy: 0.992, rows: [row, { recipe: 'int4', verdict: 'it failed' }] })
     expect(table[0]).toBe('fp32 at batch 1 / 8: 10.00 MB; 2.00 / 12.00 ms a run; 99.2 % digits told right.')
     expect(table[4]).toBe('| `int8-static(exclude=a\\|b)` | 1.2 | 512 MiB | 2.50 MB | 0.25 | 0.50 / 0.46 | 0.9877 | 99.0 % | 98.5 % | admitted |')
     expect(table[5]).toBe('| `int4` | – | – | – | – | – | – | – | – | it failed |')
