@@ -50,3 +50,23 @@ function alternate(samples: Samples, offset: 0 | 1): Samples {
     alike: (from, most) => Math.ceil((samples.alike?.(at(from), 2 * most - 1) ?? 2 * most - 1) / 2),
   }
 }
+
+/** At most `most` rows of `samples`, evenly spaced, because files are often sorted by class. */
+export function evenlySpaced(samples: Samples, most: number): Samples {
+  if (samples.rows <= most) return samples
+  const { labels } = samples
+  const at = (row: number) => Math.floor((row * samples.rows) / most)
+  return {
+    rows: most,
+    digest: `${samples.digest}/${most}`,
+    labels: labels === undefined ? undefined : Int32Array.from({ length: most }, (_, row) => labels[at(row)] as number),
+    take: (from, count) => joinRows(Array.from({ length: count }, (_, index) => samples.take(at(from + index), 1))),
+    alike: (from, limit) => {
+      const span = at(from + limit - 1) - at(from) + 1
+      const alike = samples.alike?.(at(from), span) ?? span
+      let count = 1
+      while (count < limit && at(from + count) - at(from) < alike) count += 1
+      return count
+    },
+  }
+}

@@ -5,7 +5,15 @@ import { canonicalRecipe, parseRecipe, recipeHash, recipeName, variantName } fro
 import { FlyweightError } from '#flyweight/errors.js'
 import type { Recipe } from '#flyweight/measurements.js'
 
-const staticDefaults = { pass: 'int8-static', calibration: 'min-max', percentile: 99.99, depthwise: true, reduceRange: 'auto', exclude: [] }
+const staticDefaults = {
+  pass: 'int8-static',
+  calibration: 'min-max',
+  percentile: 99.99,
+  depthwise: true,
+  reduceRange: 'auto',
+  biasCorrection: true,
+  exclude: [],
+}
 const recipeOf = (input: unknown): Recipe => parseRecipe(input).recipe!
 
 function faultOf(input: unknown): { pointer: string; detail: string } {

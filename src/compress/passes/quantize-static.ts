@@ -3,10 +3,12 @@
 import { Type } from 'typebox'
 import { GraphIndex } from '../../onnx/graph.js'
 import { tensorNames } from '../../onnx/names.js'
+import { structuralCopy } from '../../onnx/proto.js'
 import { removeDeadNodes, rewrite } from '../../onnx/rewrite.js'
 import { cpuFeatures } from '../../runtime/devices.js'
 import { calibrate, calibrationMethods, type Calibration, type CalibrationMethod } from '../calibration/calibrate.js'
 import { prepare } from '../prepare.js'
+import { addZeroBiases, correctBiases } from '../quantize/bias-correction.js'
 import { uint8ParamsWithZero, type Range } from '../quantize/affine.js'
 import { canonicalRules } from '../quantize/canonical.js'
 import { hasFixedParameters, planStatic, rootedAt, type Plan, type PlanOptions } from '../quantize/plan.js'
@@ -25,6 +27,10 @@ const parameters = Type.Object(
     reduceRange: Type.Enum(['auto', 'on', 'off'], {
       default: 'auto',
       description: 'Weights in 7 bits, whose products do not saturate on CPUs without VNNI; auto: where this CPU lacks it',
+    }),
+    biasCorrection: Type.Boolean({
+      default: true,
+      description: 'Take out of the biases by how much the rounding of weights shifts the mean of each output channel on the samples',
     }),
     exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes to leave in float' }),
   },
@@ -46,10 +52,14 @@ export const int8Static: Pass = {
     const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
     const calibration = { method: step['calibration'] as CalibrationMethod, percentile: Number(step['percentile']) }
     const { plan, ranges } = await planWithRanges(model, { options, calibration }, context)
+    const corrects = step['biasCorrection'] === true
+    if (corrects) addZeroBiases(model, plan.quantized)
+    const reference = corrects ? structuralCopy(model) : undefined
     insertQdq(model.graph, { plan, ranges, limit: isReduced(String(step['reduceRange'])) ? REDUCED_LIMIT : 127, uniqueName: tensorNames(model) })
+    const corrected = reference === undefined ? 0 : await correctBiases(model, reference, plan.quantized, context)
     removeDeadNodes(model)
     const done = plan.decisions.filter(({ action }) => action === 'done').length
-    const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${ranges.size} tensors from ${context.samples.rows} samples`
+    const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${ranges.size} tensors from ${context.samples.rows} samples${corrects ? `, ${corrected} biases corrected` : ''}`
     return { model, decisions: [...foldedNodes(source, plan.decisions, 'int8-static'), ...plan.decisions], summary }
   },
 }
