@@ -28,8 +28,9 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 # The malloc settings make memory of unloaded models go back to the system (src/runtime/malloc.ts).
 ENV NODE_ENV=production \
-  MALLOC_MMAP_THRESHOLD_=131072 \
+  MALLOC_MMAP_THRESHOLD_=524288 \
   MALLOC_TRIM_THRESHOLD_=131072 \
+  GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
   PORT=8080
 WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules

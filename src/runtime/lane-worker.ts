@@ -32,7 +32,7 @@ async function handle(request: LaneRequest): Promise<void> {
     switch (request.op) {
       case 'run': {
         const result = await run(request.key, request.feeds, request.fetches)
-        return reply({ id: request.id, result }, buffersOf(result.outputs))
+        return reply({ id: request.id, result }, [...buffersOf(result.outputs), ...result.spent])
       }
       case 'load':
         return reply({ id: request.id, result: await load(request.key, request.file) })
@@ -74,7 +74,7 @@ async function run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches
   if (session === undefined) throw new FlyweightError('inference_failed', `"${key}" is not loaded on this lane`)
   const start = performance.now()
   const outputs = await session.run(feeds, fetches)
-  return { outputs, runMs: performance.now() - start }
+  return { outputs, runMs: performance.now() - start, spent: buffersOf(feeds) }
 }
 
 async function unload(key: string): Promise<void> {
@@ -83,11 +83,11 @@ async function unload(key: string): Promise<void> {
   await session?.release()
 }
 
-/** The buffers to move back, each once: two outputs may share one. */
-function buffersOf(outputs: Readonly<Record<string, Tensor>>): ArrayBuffer[] {
+/** The buffers to move back, each once: two tensors may share one. */
+function buffersOf(tensors: Readonly<Record<string, Tensor>>): ArrayBuffer[] {
   const buffers: ArrayBuffer[] = []
-  for (const name in outputs) {
-    const data = outputs[name]?.data
+  for (const name in tensors) {
+    const data = tensors[name]?.data
     if (data !== undefined && !Array.isArray(data) && !buffers.includes(data.buffer)) buffers.push(data.buffer)
   }
   return buffers

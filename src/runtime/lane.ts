@@ -15,6 +15,8 @@ export interface LaneRun {
   outputs: Record<string, Tensor>
   /** Time inside the runtime, without queueing and messages. */
   runMs: number
+  /** The feeds' buffers, given back for use again. */
+  spent: ArrayBuffer[]
 }
 
 export interface LaneExit {

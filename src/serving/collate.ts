@@ -2,7 +2,8 @@
 // lane and an entry must survive a retry; views on the way out, because replies are encoded at once.
 import { FlyweightError } from '../errors.js'
 import type { Signature } from '../registry/model.js'
-import { allocate, byteSize, elementCount, type NumericArray, type Tensor } from '../tensor/tensor.js'
+import { byteSize, dtypes, elementCount, type NumericArray, type Tensor } from '../tensor/tensor.js'
+import type { BufferPool } from './buffer-pool.js'
 import type { Bucket } from './latency-book.js'
 
 export type Feeds = Readonly<Record<string, Tensor>>
@@ -41,24 +42,27 @@ export function bucketKey(rowDims: readonly (readonly number[])[]): { key: strin
   return { key: rowDims.map((dims) => dims.join('x')).join(','), elementsPerRow: rowDims.reduce((sum, dims) => sum + elementCount(dims), 0) }
 }
 
-/** Copies the rows of all requests, in order, into fresh buffers. All must share one bucket. */
-export function concatenate(requests: readonly Feeds[], signature: Signature): Record<string, Tensor> {
+/** Copies the rows of all requests, in order, into buffers of `pool`, which may be longer. All must share one bucket. */
+export function concatenate(requests: readonly Feeds[], signature: Signature, pool: BufferPool): Record<string, Tensor> {
   return Object.fromEntries(
     signature.inputs.map(({ name }) => [
       name,
       concatenateTensor(
         requests.map((feeds) => feeds[name] as Tensor),
         signature.batchable,
+        pool,
       ),
     ]),
   )
 }
 
-function concatenateTensor(parts: readonly Tensor[], batchable: boolean): Tensor {
+function concatenateTensor(parts: readonly Tensor[], batchable: boolean, pool: BufferPool): Tensor {
   const [first] = parts as [Tensor]
   const dims = batchable ? [parts.reduce((rows, part) => rows + (part.dims[0] as number), 0), ...first.dims.slice(1)] : first.dims
   if (first.dtype === 'string') return { dtype: 'string', dims, data: parts.flatMap((part) => part.data as string[]) }
-  const data = allocate(first.dtype, elementCount(dims)) as Uint8Array<ArrayBuffer>
+  const { array, bytes } = dtypes[first.dtype]
+  const count = elementCount(dims)
+  const data = new array(pool.take(count * bytes), 0, count) as Uint8Array<ArrayBuffer>
   let offset = 0
   for (const part of parts) {
     data.set(part.data as Uint8Array<ArrayBuffer>, offset)

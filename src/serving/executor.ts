@@ -5,6 +5,7 @@ import { FlyweightError, messageOf } from '../errors.js'
 import type { Variant, VariantState } from '../registry/model.js'
 import { freeOutputs } from '../runtime/free-outputs.js'
 import type { LaneRun } from '../runtime/lane.js'
+import { BufferPool } from './buffer-pool.js'
 import { bytesOf, concatenate, split } from './collate.js'
 import type { LanePool } from './lane-pool.js'
 import type { LatencyBook } from './latency-book.js'
@@ -31,12 +32,16 @@ export interface ExecutorOptions {
   setState(variant: Variant, state: VariantState, reason: string): void
 }
 
+/** Of batches that have run, kept for the next ones: a few of the largest usual ones. */
+const POOLED_BYTES = 32 * 2 ** 20
+
 /** Lanes a variant may take down before it is quarantined. */
 const LETHAL = 2
 
 export class Executor {
   readonly #options: ExecutorOptions
   readonly #kills = new Map<string, number>()
+  readonly #buffers = new BufferPool(POOLED_BYTES)
 
   constructor(options: ExecutorOptions) {
     this.#options = options
@@ -78,7 +83,8 @@ export class Executor {
     const { queue, members, variant, rows } = batch
     const startedAt = performance.now()
     try {
-      const { outputs, runMs } = await this.#run(batch, members)
+      const { outputs, runMs, spent } = await this.#run(batch, members)
+      for (const buffer of spent) this.#buffers.give(buffer)
       const endedAt = performance.now()
       const release = afterCalls(members.length, () => freeOutputs(outputs))
       const parts = split(
@@ -114,6 +120,7 @@ export class Executor {
       concatenate(
         members.map(({ feeds }) => feeds),
         queue.model.signature,
+        this.#buffers,
       ),
       fetchesOf(members),
     )

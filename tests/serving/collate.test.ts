@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Signature } from '#flyweight/registry/model.js'
+import { BufferPool } from '#flyweight/serving/buffer-pool.js'
 import { bucketOf, concatenate, rowsOf, split } from '#flyweight/serving/collate.js'
 
 const signature: Signature = {
@@ -30,7 +31,7 @@ describe('concatenate and split', () => {
           x: { dtype: 'float32' as const, dims: [ids.length, 3], data: Float32Array.from(x) },
           ids: { dtype: 'int64' as const, dims: [ids.length], data: BigInt64Array.from(ids) },
         }))
-        const batch = concatenate(feeds, signature)
+        const batch = concatenate(feeds, signature, new BufferPool(0))
         expect(batch['x']!.dims).toEqual([requests.reduce((sum, { ids }) => sum + ids.length, 0), 3])
         const parts = split(
           batch,
@@ -45,7 +46,7 @@ describe('concatenate and split', () => {
   it('leaves the requests their own buffers, so that they can be tried again', () => {
     const x = { dtype: 'float32' as const, dims: [1, 3], data: Float32Array.of(1, 2, 3) }
     const ids = { dtype: 'int64' as const, dims: [1], data: BigInt64Array.of(1n) }
-    expect((concatenate([{ x, ids }], signature)['x']!.data as Float32Array).buffer).not.toBe(x.data.buffer)
+    expect((concatenate([{ x, ids }], signature, new BufferPool(0))['x']!.data as Float32Array).buffer).not.toBe(x.data.buffer)
   })
 
   it('refuses outputs that do not have a row for each input row', () => {
