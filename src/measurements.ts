@@ -137,6 +137,8 @@ export interface SearchCandidate {
   readonly accuracy?: number
   /** Its latency ÷ the source model's, measured interleaved: below 1 is faster. */
   readonly ratios?: readonly { readonly batch: number; readonly ratio: number }[]
+  /** In the front for its bytes: it answers only requests that pin it. */
+  readonly pinnedOnly?: boolean
   /** Digest of the variant, where it was kept. */
   readonly variant?: string
 }

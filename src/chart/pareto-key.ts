@@ -1,4 +1,4 @@
-// The key below a Pareto plot: the members of the front by number, with their names in full and their figures.
+// The key below a Pareto plot: the members of the front by number and the source, with their names in full and their figures.
 import { isOnFront, type ParetoPoint, type ParetoPoints } from './pareto-points.js'
 import { element, escapeXml, textWidth } from './svg.js'
 import { bytes } from './units.js'
@@ -16,7 +16,7 @@ export interface KeyArea {
 
 /** Lines of text from `top` on; `bottom` is where the last one ends. */
 export function keyOf({ points, quality, batches, notDrawn }: ParetoPoints, { left, right, top }: KeyArea): { elements: string[]; bottom: number } {
-  const rows = points.filter(isOnFront)
+  const rows = points.filter((point) => isOnFront(point) || point.role === 'reference')
   const columns = [
     ...batches.map((batch) => ({
       head: `batch ${batch}`,

@@ -2,7 +2,6 @@
 import { meanRatio, SOURCE } from '../chart/pareto-points.js'
 import { bytes, ratio } from '../chart/units.js'
 import { wrap } from '../chart/wrap.js'
-import { mayServe } from '../compress/search/front.js'
 import type { SearchCandidate, SearchReport } from '../measurements.js'
 import { table, type Column } from './table.js'
 import type { Style, Terminal } from './terminal.js'
@@ -21,9 +20,10 @@ const DIGEST_SHOWN = 8
 
 /** No line is longer than `terminal.columns`, where these are enough for the figures. */
 export function searchLines({ candidates, elapsedSeconds, budgetSeconds }: SearchReport, { columns, paint }: Pick<Terminal, 'columns' | 'paint'>): string[] {
-  const front = candidates.filter(({ fate }) => fate === 'front')
+  // The source is what the others are compared with, in the front or not.
+  const front = candidates.filter(({ fate, recipe }) => fate === 'front' || recipe === SOURCE)
   const others = candidates.filter(({ fate }) => fate !== 'front')
-  const pinnedOnly = front.some((candidate) => isPinnedOnly(candidate))
+  const pinnedOnly = front.some((candidate) => candidate.pinnedOnly)
   return [
     ...wrap(
       `${candidates.filter(({ recipe }) => recipe !== SOURCE).length} candidates in ${elapsedSeconds.toFixed(0)} s of ${budgetSeconds} s; the Pareto front of latency ÷ fp32’s, bytes and fidelity:`,
@@ -31,7 +31,9 @@ export function searchLines({ candidates, elapsedSeconds, budgetSeconds }: Searc
     ),
     '',
     ...table(columnsOf(candidates), front, columns),
-    ...(pinnedOnly ? ['', ...wrap('* slower than fp32 at some batch size: kept for its bytes, and answers only requests that pin it', columns)] : []),
+    ...(pinnedOnly
+      ? ['', ...wrap('* in the front for its bytes, not proven as fast as fp32 at every batch size: answers only requests that pin it', columns)]
+      : []),
     ...(others.length === 0 ? [] : ['', 'not in the front:']),
     ...others.flatMap(({ fate, recipe, reason }) => {
       const [first = '', ...rest] = [...wrap(recipe, columns - FATE_WIDTH), ...wrap(reason, columns - FATE_WIDTH).map((line) => paint('dim', line))]
@@ -42,20 +44,18 @@ export function searchLines({ candidates, elapsedSeconds, budgetSeconds }: Searc
 
 /** A few words for a line of progress: what serves fastest by now. */
 export function bestSoFar(report: SearchReport | undefined): string {
-  const serving = (report?.candidates ?? []).filter(({ fate, recipe, ratios }) => fate === 'front' && recipe !== SOURCE && mayServe({ ratios: ratios ?? [] }))
+  const serving = (report?.candidates ?? []).filter(
+    ({ fate, recipe, ratios, pinnedOnly }) => fate === 'front' && recipe !== SOURCE && pinnedOnly !== true && ratios !== undefined,
+  )
   const [best] = serving.sort((a, b) => meanRatio(a.ratios ?? []) - meanRatio(b.ratios ?? []))
   return best === undefined ? 'nothing faster yet' : `best ${ratio(meanRatio(best.ratios ?? []))} ${best.recipe}`
-}
-
-function isPinnedOnly({ ratios = [] }: SearchCandidate): boolean {
-  return !mayServe({ ratios })
 }
 
 function columnsOf(candidates: readonly SearchCandidate[]): Column<SearchCandidate>[] {
   const batches = [...new Set(candidates.flatMap(({ ratios = [] }) => ratios.map(({ batch }) => batch)))].sort((a, b) => a - b)
   const labelled = candidates.some(({ accuracy }) => accuracy !== undefined)
   return [
-    { head: 'recipe', cell: (candidate) => candidate.recipe + (isPinnedOnly(candidate) ? ' *' : ''), wraps: true },
+    { head: 'recipe', cell: ({ recipe, pinnedOnly }) => recipe + (pinnedOnly === true ? ' *' : ''), wraps: true },
     ...batches.map(
       (size, index): Column<SearchCandidate> => ({
         head: index === 0 ? `batch ${size}` : String(size),

@@ -31,7 +31,7 @@ const report: SearchReport = {
   candidates: [
     fp32,
     candidate('int8-dynamic', { bytes: 180_000, fidelity: 0.999, accuracy: 0.984, ratios: at(0.9, 0.8, 0.7), variant: '9f2c6d0e5b7a4813' }),
-    candidate(long, { bytes: 90_000, fidelity: 0.98, accuracy: 0.97, ratios: at(1.1, 0.5, 0.4), variant: 'c45f9b69fc814d66' }),
+    candidate(long, { bytes: 90_000, fidelity: 0.98, accuracy: 0.97, ratios: at(1.1, 0.5, 0.4), pinnedOnly: true, variant: 'c45f9b69fc814d66' }),
     candidate('fp16', { bytes: 200_000, fidelity: 1, accuracy: 0.985, ratios: at(1, 1, 1.1), fate: 'dominated', reason: 'int8-dynamic is at least as good' }),
     candidate('int4', { fate: 'rejected', reason: 'its fidelity 0.8123 is below the minimum 0.9: lower policy.minFidelity in model.yaml to accept it' }),
   ],
@@ -43,13 +43,20 @@ describe('searchLines', () => {
     expect(Math.max(...plain(columns).map((line) => line.length))).toBeLessThanOrEqual(columns)
   })
 
-  it('show the front as a table, and mark what is slower than fp32 somewhere', () => {
+  it('show the front as a table, and mark what answers only when pinned', () => {
     const text = plain(160).join('\n')
     expect(text).toContain('4 candidates in 42 s of 60 s')
     expect(text).toMatch(/^fp32 +1\.00× +1\.00× +1\.00× +400 kB +1\.0000 +98\.50 %$/m)
     expect(text).toMatch(/^int8-dynamic +0\.90× +0\.80× +0\.70× +180 kB +0\.9990 +98\.40 % +9f2c6d0e$/m)
     expect(text).toContain(`${long} *`)
-    expect(text).toContain('* slower than fp32 at some batch size')
+    expect(text).toContain('* in the front for its bytes')
+  })
+
+  it('have fp32 in the table even where it is dominated: the others are compared with it', () => {
+    const dominated = { ...report, candidates: [{ ...fp32, fate: 'dominated' as const, reason: 'int8-dynamic is at least as good' }, report.candidates[1]!] }
+    const text = searchLines(dominated, { columns: 100, paint: (_style, each) => each }).join('\n')
+    expect(text).toMatch(/^fp32 +1\.00×/m)
+    expect(text).toMatch(/^dominated +fp32$/m)
   })
 
   it('tell the fate of every other candidate with its reason', () => {
@@ -118,7 +125,7 @@ describe('flyweight compress --recipe auto', () => {
       '--recipe',
       'auto',
       '--budget',
-      '4',
+      '2',
       '--plot',
       plot,
       '--out',

@@ -31,14 +31,17 @@ export function reportOf({ budgetSeconds, elapsedSeconds, reference, trials, dig
     if (winner === undefined) return { fate: 'front', reason: inFront }
     return { fate: 'dominated', reason: `${nameOf.get(winner)} is at least as good in latency, bytes and fidelity` }
   }
-  const source: SearchCandidate = { recipe: SOURCE, seconds: 0, ...reference, ...fate(reference, 'the model as it came') }
+  const accuracy = contenders[0]?.built.report.fidelity.accuracy?.source
+  const known = { recipe: SOURCE, seconds: 0, ...reference, ...(accuracy === undefined ? {} : { accuracy }) }
+  const source: SearchCandidate = { ...known, ...fate(reference, 'the model as it came') }
   const tried = trials.map((trial): SearchCandidate => {
     const { contender, verdict } = trial
     const known = knownOf(trial)
     if (verdict !== undefined) return { ...known, ...verdict }
     const told = { ...known, ...fate(contender, merits(contender, reference)) }
+    if (told.fate !== 'front') return told
     const digest = digests.get(contender.recipe)
-    return digest === undefined || told.fate !== 'front' ? told : { ...told, variant: digest }
+    return { ...told, ...(mayServe(contender) ? {} : { pinnedOnly: true }), ...(digest === undefined ? {} : { variant: digest }) }
   })
   return { budgetSeconds, elapsedSeconds, candidates: [source, ...tried] }
 }
