@@ -28,7 +28,7 @@ const parameters = Type.Object(
     importance: Type.Enum(['l1', 'l2', 'bn-gamma', 'activation', 'gradient', 'random'], {
       default: 'l2',
       description:
-        'What makes a channel matter: its weights (l1, l2), the scale of its BatchNormalization, its values on the samples, its weights times their gradient (needs a training engine), or chance',
+        'What makes a channel matter: its weights (l1, l2), the scale of its BatchNormalization, what the next layers get from it on the samples (activation), its weights times their gradient (needs a training engine), or chance',
     }),
     allocation: Type.Enum(['uniform', 'global'], {
       default: 'uniform',

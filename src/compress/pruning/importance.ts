@@ -5,8 +5,12 @@ import { tensorValues } from '../../onnx/builder.js'
 import type { TensorProto } from '../../onnx/proto.js'
 import { mulberry32 } from '../../runtime/sample-inputs.js'
 import { float32FromFloat16 } from '../../tensor/float16.js'
+import { dtypes } from '../../tensor/tensor.js'
 import type { Model, PassContext } from '../passes/pass.js'
+import { keyOf } from './coordinates.js'
+import { rankOf } from './coupling.js'
 import type { Group, Groups, Member } from './groups.js'
+import { weightPositions, weightUse } from './weight-layouts.js'
 import { featureNorms, observationKey, type Observed } from './weight-scores.js'
 
 export type Importance = 'l1' | 'l2' | 'bn-gamma' | 'activation' | 'gradient' | 'random'
@@ -17,7 +21,7 @@ type Scorer = (member: Member) => Float64Array | undefined
 /**
  * Scores of the units of each group, mean 1. Weights give the sum (L1) or norm (L2) of a unit's slices of every
  * weight it spans; `bn-gamma` the scale of its BatchNormalization (Liu et al. 2017, https://arxiv.org/abs/1708.06519);
- * `activation` the norm of its values on the samples; `gradient` Σ|w·∂L/∂w| (Molchanov et al. 2019).
+ * `activation` what the next layers get from it on the samples; `gradient` Σ|w·∂L/∂w| (Molchanov et al. 2019).
  * @throws FlyweightError `invalid_recipe` for `gradient` where nothing can compute gradients.
  */
 export async function scoreGroups(
@@ -59,8 +63,10 @@ export async function scoreGroups(
       const squares = slices(2)
       return groups.map((group) => (group.members.some((member) => gamma(member)) ? combined(group, gamma) : combined(group, squares, Math.sqrt)))
     }
-    case 'activation':
-      return activationScores(model, found, context)
+    case 'activation': {
+      const contribution = await contributions(model, found, context)
+      return groups.map((group) => combined(group, contribution, Math.sqrt))
+    }
     case 'gradient': {
       if (context.gradients === undefined) {
         const detail = 'got gradient, which needs the training engine to compute gradients; expected l1, l2, bn-gamma, activation or random'
@@ -87,10 +93,15 @@ function combined({ units, members }: Group, scorer: Scorer, finish: (sum: numbe
   return mean > 0 ? scores.map((value) => value / mean) : scores
 }
 
+function floatsOf(proto: TensorProto): Float32Array {
+  const { dtype, data } = tensorValues(proto)
+  return dtype === 'float16' ? float32FromFloat16(data as Uint16Array) : (data as Float32Array)
+}
+
 /** Σ|w·factor|^power over each slice along an axis. */
 function sliceSums(proto: TensorProto, axis: number, { power, factors }: { power: number; factors?: Float32Array | undefined }): Float64Array {
-  const { data, dims } = tensorValues(proto)
-  const values = proto.dataType === 10 ? float32FromFloat16(data as Uint16Array) : (data as Float32Array)
+  const dims = proto.dims.map(Number)
+  const values = floatsOf(proto)
   const size = dims[axis] as number
   const inner = dims.slice(axis + 1).reduce((product, dim) => product * dim, 1)
   const sums = new Float64Array(size)
@@ -101,25 +112,34 @@ function sliceSums(proto: TensorProto, axis: number, { power, factors }: { power
   return sums
 }
 
-/** Norms of the activations that convolutions and products read, by unit. */
-async function activationScores(model: Model, { groups, weights, facts }: Groups, context: PassContext): Promise<Float64Array[]> {
-  const observed = new Map<string, Observed>()
-  const keyOfMember = new Map<Member, string>()
-  for (const group of groups) {
-    for (const member of group.members) {
-      const { tensor, axis } = member
-      const dims = facts.shapes.of(tensor)?.[0] ?? []
-      const reads = facts.index
-        .consumers(tensor)
-        .some(({ input, opType }) => input[0] === tensor && weights.has(input[1] ?? '') && /^(Conv|ConvTranspose|Gemm|MatMul)$/.test(opType))
-      if (!reads) continue
-      const last = axis === dims.length - 1
-      if (!last && axis !== 1) continue
-      const one: Observed = { tensor, half: false, axis: last ? { kind: 'last', features: dims[axis] as number } : { kind: 'channels', rank: dims.length } }
-      observed.set(observationKey(one), one)
-      keyOfMember.set(member, observationKey(one))
+/**
+ * What the next convolutions and products get from each index of their inputs: Σ(w·‖x‖)² over the weights that meet it,
+ * with the norm of its values on the samples. That is how much their outputs change, on average, when it goes.
+ */
+async function contributions(model: Model, { weights, facts }: Groups, context: PassContext): Promise<Scorer> {
+  const initializers = new Map(model.graph.initializer.map((proto) => [proto.name, proto]))
+  const readers = model.graph.node.flatMap((node) => {
+    const proto = weightPositions(node).includes(1) && weights.has(node.input[1] ?? '') ? initializers.get(node.input[1] as string) : undefined
+    const { layout, activation } = proto === undefined ? {} : weightUse(node, 1, proto.dims.map(Number))
+    if (proto === undefined || layout === undefined || activation === undefined) return []
+    const observed: Observed = { tensor: node.input[activation.position] as string, axis: activation.axis, half: proto.dataType === dtypes.float16.onnx }
+    const axis = { channels: 1, last: rankOf(observed.tensor, facts.shapes) - 1, first: 0 }[observed.axis.kind]
+    return [{ proto, layout, observed, read: keyOf({ tensor: observed.tensor, axis }) }]
+  })
+  const norms = await featureNorms(model, [...new Map(readers.map(({ observed }) => [observationKey(observed), observed])).values()], context)
+  const sums = new Map<string, Float64Array>()
+  for (const { proto, layout, observed, read } of readers) {
+    const own = norms.get(observationKey(observed)) as Float64Array
+    const sum = sums.get(read) ?? new Float64Array(own.length)
+    const values = floatsOf(proto)
+    for (let row = 0; row < layout.rows; row++) {
+      for (let input = 0; input < layout.inputs; input++) {
+        const feature = layout.feature(row) + input
+        const first = layout.start(row) + input * layout.inputStride
+        for (let index = first; index < first + layout.kernel; index++) sum[feature]! += ((values[index] as number) * (own[feature] as number)) ** 2
+      }
     }
+    sums.set(read, sum)
   }
-  const norms = await featureNorms(model, [...observed.values()], context)
-  return groups.map((group) => combined(group, (member) => norms.get(keyOfMember.get(member) ?? '')))
+  return (member) => sums.get(keyOf(member))
 }
