@@ -6,10 +6,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { FlyweightError } from '#flyweight/errors.js'
 import type { CompressPayload, CompressResult } from '#flyweight/jobs/compress-job.js'
 import type { ProfilePayload, ProfileResult } from '#flyweight/jobs/profile-job.js'
 import type { Job, JobState } from '#flyweight/jobs/queue.js'
 import { JobRunner } from '#flyweight/jobs/runner.js'
+import type { SearchPayload } from '#flyweight/jobs/search-job.js'
 import { SqliteQueue } from '#flyweight/jobs/sqlite-queue.js'
 import { ArtifactStore } from '#flyweight/registry/artifact-store.js'
 import { openSession } from '#flyweight/runtime/session.js'
@@ -162,6 +164,20 @@ test('an error keeps its code; an apply that throws fails the job', async () => 
   runner.start()
   const unapplied = await ended(queue.submit('profile', SHORT, { key: 'p' }).id)
   expect(unapplied).toMatchObject({ state: 'failed', error: { code: 'internal', detail: 'the catalog is full' } })
+})
+
+test('news that cannot be applied fail the job and end its process', async () => {
+  await runner.stop()
+  const applyNews = () => {
+    throw new FlyweightError('conflict', 'the model was replaced')
+  }
+  runner = new JobRunner({ queue, apply: () => undefined, applyNews, log: { info: () => undefined, warn: () => undefined } })
+  runner.start()
+  const { variantName: _, request: __, profileBudgetMs: ___, ...subject } = compressOf('auto')
+  const payload: SearchPayload = { ...subject, budgetSeconds: 5, present: [] }
+  expect(await ended(queue.submit('search', payload, { key: 's' }).id)).toMatchObject({ state: 'failed', error: { code: 'conflict' } })
+  const next = await ended(queue.submit('profile', SHORT, { key: 'p' }).id)
+  expect(next.state).toBe('succeeded')
 })
 
 describe.runIf(onLinux).each(['SIGSEGV', 'SIGKILL'] as const)('a process that ends by %s', (signal) => {
