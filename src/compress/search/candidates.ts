@@ -87,15 +87,19 @@ function ratioProposals(tried: readonly Tried[]): string[] {
   return RATIOS[next] === undefined ? [] : [pruned(RATIOS[next])]
 }
 
-/** What makes the float model faster before each way to quantize that does: `simplify`, and the most pruning that keeps the outputs close. */
+/**
+ * What makes the float model faster, together: the most pruning that keeps the outputs close, and `simplify` after it,
+ * since pruned channels are known by the names of the source model. Then the same before each way to quantize that helped.
+ */
 function joinedProposals(tried: readonly Tried[]): string[] {
   const serving = tried.filter(({ contender }) => contender !== undefined && mayServe(contender))
-  const smaller = RATIOS.map(pruned)
-    .toReversed()
-    .find((recipe) => serving.some((one) => one.recipe === recipe && (one.fidelity ?? 0) >= CLOSE))
-  const before = ['simplify', smaller].filter((recipe) => serving.some((one) => one.recipe === recipe))
-  const after = serving.map(({ recipe }) => recipe).filter((recipe) => /^int8-(dynamic|static)/.test(recipe))
-  return before.flatMap((first) => after.map((second) => `${first}+${second}`))
+  const helps = (recipe: string) => serving.some((one) => one.recipe === recipe)
+  const smaller = serving.findLast(({ recipe, fidelity = 0 }) => RATIOS.map(pruned).includes(recipe) && fidelity >= CLOSE)?.recipe
+  const float = [...(smaller === undefined ? [] : [smaller]), ...(helps('simplify') ? ['simplify'] : [])]
+  if (float.length === 0) return []
+  const before = float.join('+')
+  const quantized = serving.map(({ recipe }) => recipe).filter((recipe) => /^int8-(dynamic|static)/.test(recipe))
+  return [before, ...quantized.map((recipe) => `${before}+${recipe}`)]
 }
 
 function proposal(recipe: string, skip?: string): Proposal {

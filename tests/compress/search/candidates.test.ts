@@ -62,6 +62,13 @@ describe('further proposals', () => {
     expect(next(tried)).toEqual(['simplify+int8-static'])
     expect(next([...tried, { recipe: 'simplify+int8-static' }])).toEqual([])
     expect(next(tried.filter(({ recipe }) => recipe !== 'simplify'))).toEqual([])
+    const fewer = good('prune-channels(ratio=0.1)', 0.9)
+    expect(next([...tried, fewer])).toEqual([
+      'prune-channels(ratio=0.2)',
+      'prune-channels(ratio=0.1)+simplify',
+      'prune-channels(ratio=0.1)+simplify+int8-static',
+    ])
+    expect(next([...tried, { ...fewer, fidelity: 0.9 }])).toEqual(['simplify+int8-static'])
   })
 
   it('take more channels out while the outputs stay close, fewer where they do not, and stop between', () => {
