@@ -26,7 +26,6 @@ export const fp16: Pass = {
   name: 'fp16',
   description: 'half-precision weights and values: half the size; faster on GPUs only',
   parameters,
-  calibrates: true,
   sizeOnly: (device) => device === 'cpu',
   async run(source, step, context) {
     const model = await prepare(source, context.workDir)

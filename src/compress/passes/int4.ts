@@ -43,7 +43,6 @@ export const int4: Pass = {
   name: 'int4',
   description: 'weights of products and embeddings in blocks of 4 (or 8) bits: a sixth of the size',
   parameters,
-  calibrates: false,
   sizeOnly: () => true,
   async run(source, step, context) {
     const options = optionsOf(step)

@@ -43,8 +43,6 @@ export interface Pass {
   description: string
   /** TypeBox schema of the step's parameters; every one has a description and a default. */
   parameters: TObject
-  /** True when the pass computes with `samples`. */
-  calibrates: boolean
   /** Whether it only makes models smaller on a device, and promises no speed there. */
   sizeOnly(device: string): boolean
   /** Leaves `model` as it was; `parameters` are complete and valid. */

@@ -52,7 +52,6 @@ export const pruneWeights: Pass = {
   name: 'prune-weights',
   description: 'zeros in place of the weights that matter least: a smaller file to store and send, no more speed on CPUs',
   parameters,
-  calibrates: false,
   sizeOnly: () => true,
   async run(source, step, context) {
     const options = optionsOf(step, context)

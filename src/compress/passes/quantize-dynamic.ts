@@ -32,7 +32,6 @@ export const int8Dynamic: Pass = {
   name: 'int8-dynamic',
   description: 'int8 weights for MatMul, Gemm, LSTM and embeddings, activations quantized at run time; needs no samples',
   parameters,
-  calibrates: false,
   sizeOnly: () => false,
   async run(source, step, { workDir }) {
     const model = hasUnfoldedWeights(source) ? await prepare(source, workDir) : upgradeOpset(source)

@@ -44,7 +44,6 @@ export const int8Static: Pass = {
   name: 'int8-static',
   description: 'int8 weights and activations with scales calibrated on sample inputs',
   parameters,
-  calibrates: true,
   sizeOnly: () => false,
   async run(source, step, context) {
     const model = await prepare(source, context.workDir)

@@ -18,7 +18,6 @@ export const simplify: Pass = {
   name: 'simplify',
   description: 'the same float32 results from fewer nodes: constants, factors and normalizations folded, duplicates merged',
   parameters: Type.Object({}, { additionalProperties: false }),
-  calibrates: false,
   sizeOnly: () => false,
   async run(source, _step, { workDir }) {
     const model = await prepare(source, workDir)

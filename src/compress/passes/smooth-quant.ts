@@ -40,7 +40,6 @@ export const smoothQuant: Pass = {
   name: 'smooth-quant',
   description: 'activations of products evened out across channels, as a preparation of int8-static',
   parameters,
-  calibrates: true,
   sizeOnly: () => false,
   async run(source, step, context) {
     const model = await prepare(source, context.workDir)
