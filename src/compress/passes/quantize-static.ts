@@ -11,13 +11,20 @@ import { prepare } from '../prepare.js'
 import { addZeroBiases, correctBiases } from '../quantize/bias-correction.js'
 import { uint8ParamsWithZero, type Range } from '../quantize/affine.js'
 import { canonicalRules } from '../quantize/canonical.js'
+import { foldConvolutions } from '../quantize/fold-convolutions.js'
 import { hasFixedParameters, planStatic, rootedAt, type Plan, type PlanOptions } from '../quantize/plan.js'
 import { insertQdq } from '../quantize/qdq.js'
+import { planTensorRt } from '../quantize/tensorrt-plan.js'
+import { insertTensorRtQdq, quantizedTensors } from '../quantize/tensorrt-qdq.js'
 import { foldedNodes } from './decisions.js'
-import type { Model, Pass, PassContext } from './pass.js'
+import type { Model, Pass, PassContext, PassResult } from './pass.js'
 
 const parameters = Type.Object(
   {
+    dialect: Type.Enum(['cpu', 'tensorrt'], {
+      default: 'cpu',
+      description: 'Where int8 pays: in kernels of ONNX Runtime on CPUs, or in engines that TensorRT builds from the file (symmetric int8)',
+    }),
     calibration: Type.Enum([...calibrationMethods], {
       default: 'min-max',
       description: 'How ranges are estimated: min-max covers all values seen, the others clip outliers for finer steps',
@@ -26,7 +33,7 @@ const parameters = Type.Object(
     depthwise: Type.Boolean({ default: true, description: 'Quantize depthwise convolutions too' }),
     reduceRange: Type.Enum(['auto', 'on', 'off'], {
       default: 'auto',
-      description: 'Weights in 7 bits, whose products do not saturate on CPUs without VNNI; auto: where this CPU lacks it',
+      description: 'Weights in 7 bits, whose products do not saturate on CPUs without VNNI; auto: where this CPU lacks it; dialect `tensorrt` always has 8',
     }),
     biasCorrection: Type.Boolean({
       default: true,
@@ -47,9 +54,13 @@ export const int8Static: Pass = {
   sizeOnly: () => false,
   async run(source, step, context) {
     const model = await prepare(source, context.workDir)
-    rewrite(model, canonicalRules)
     const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
     const calibration = { method: step['calibration'] as CalibrationMethod, percentile: Number(step['percentile']) }
+    if (step['dialect'] === 'tensorrt') {
+      const { decisions, summary } = await quantizeForTensorRt(model, { options, calibration }, context)
+      return { model, decisions: [...foldedNodes(source, decisions, 'int8-static'), ...decisions], summary }
+    }
+    rewrite(model, canonicalRules)
     const { plan, ranges } = await planWithRanges(model, { options, calibration }, context)
     const corrects = step['biasCorrection'] === true
     if (corrects) addZeroBiases(model, plan.quantized)
@@ -61,6 +72,20 @@ export const int8Static: Pass = {
     const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${ranges.size} tensors from ${context.samples.rows} samples${corrects ? `, ${corrected} biases corrected` : ''}`
     return { model, decisions: [...foldedNodes(source, plan.decisions, 'int8-static'), ...plan.decisions], summary }
   },
+}
+
+async function quantizeForTensorRt(
+  model: Model,
+  { options, calibration }: { options: Pick<PlanOptions, 'depthwise' | 'exclude'>; calibration: Calibration },
+  context: PassContext,
+): Promise<Pick<PassResult, 'decisions' | 'summary'>> {
+  rewrite(model, [foldConvolutions])
+  const plan = planTensorRt(model.graph, options)
+  const ranges = await calibrate(model, quantizedTensors(plan), calibration, context)
+  insertTensorRtQdq(model.graph, { plan, ranges, uniqueName: tensorNames(model) })
+  removeDeadNodes(model)
+  const summary = `${plan.weighted.size} of ${plan.decisions.length} nodes in int8 with Q/DQ where TensorRT wants them, ${plan.residual.size} residual inputs, ranges of ${ranges.size} tensors from ${context.samples.rows} samples; no gain without TensorRT: on a CPU take dialect cpu`
+  return { decisions: plan.decisions, summary }
 }
 
 /** A shift that no zero point expresses well is found out only when ranges are known; the plan is then made again without it. */

@@ -34,6 +34,12 @@ export function uint8Params(range: Range): AffineParams {
   return { scale, zeroPoint: clamp(roundHalfEven(-min / scale), 0, 255) }
 }
 
+/** Scale of int8 with zero point 0 that covers `range`, −127 to 127. */
+export function symmetricScale({ min, max }: Range): number {
+  const scale = Math.fround(Math.max(-min, max, 0) / 127)
+  return scale > TINY_SCALE && Number.isFinite(scale) ? scale : 1
+}
+
 /** Share by which a scale may grow for a shift to fall on a whole step. */
 const MOST_GROWTH = 0.1
 /** Steps by which a zero may be off. */

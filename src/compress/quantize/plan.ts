@@ -232,7 +232,7 @@ function isCaptured(tensor: string, index: GraphIndex): boolean {
   return index.consumers(tensor).some(({ input }) => !input.includes(tensor))
 }
 
-function isDepthwise(node: NodeProto, dims: readonly bigint[]): boolean {
+export function isDepthwise(node: NodeProto, dims: readonly bigint[]): boolean {
   return intAttribute(node, 'group', 1) > 1 && Number(dims[1]) === 1
 }
 

@@ -248,6 +248,6 @@ function channelAxis(node: NodeProto, rank: number): number {
 }
 
 /** Scales of weights below which the bias would not fit into int32, with room for the sum. */
-function leastScales(bias: Float32Array, inputScale: number): Float32Array {
+export function leastScales(bias: Float32Array, inputScale: number): Float32Array {
   return Float32Array.from(bias, (value) => Math.abs(value) / (inputScale * 2 ** 30))
 }
