@@ -55,7 +55,6 @@ export const pruneChannels: Pass = {
   name: 'prune-channels',
   description: 'takes out the channels, neurons and attention heads that matter least: smaller and faster on every device, and less exact',
   parameters,
-  calibrates: false,
   sizeOnly: () => false,
   async run(source, step, context) {
     const model = withInitializers(upgradeOpset(source))
