@@ -7,6 +7,7 @@ import type { Recipe } from '#flyweight/measurements.js'
 
 const staticDefaults = {
   pass: 'int8-static',
+  dialect: 'cpu',
   calibration: 'min-max',
   percentile: 99.99,
   depthwise: true,
