@@ -9,6 +9,7 @@ import { upgradeOpset } from '../onnx/upgrade/opset.js'
 import { openSession } from '../runtime/session.js'
 import { LARGE_BYTES, weightBytes } from './open-model.js'
 import type { Model } from './passes/pass.js'
+import { shareConstants } from './shared-constants.js'
 
 /** @throws FlyweightError `invalid_model` when a node has no equivalent in opset 21; what the runtime throws. */
 export async function prepare(model: Model, workDir: string): Promise<Model> {
@@ -23,7 +24,9 @@ export async function prepare(model: Model, workDir: string): Promise<Model> {
       ...(beside ? { optimizedWeightsFile: 'after.onnx.data' } : {}),
     })
     await session.release()
-    return await loadModel(after, { known: new Map(model.graph.initializer.map(({ name, rawData }) => [name, rawData])) })
+    const prepared = await loadModel(after, { known: new Map(model.graph.initializer.map(({ name, rawData }) => [name, rawData])) })
+    shareConstants(prepared)
+    return prepared
   } finally {
     await rm(folder, { recursive: true })
   }
