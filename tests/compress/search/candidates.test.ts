@@ -3,7 +3,6 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { firstProposals, furtherProposals, type Subject, type Tried } from '#flyweight/compress/search/candidates.js'
 import type { Standing } from '#flyweight/compress/search/front.js'
-import { passNamed } from '#flyweight/compress/passes/table.js'
 import { parseRecipe, recipeName } from '#flyweight/compress/recipe.js'
 
 const subjects = fc.record<Subject>({
@@ -37,7 +36,7 @@ describe('first proposals', () => {
     fc.assert(
       fc.property(subjects, (subject) => {
         const tried = firstProposals(subject).flatMap(({ recipe, skip }) => (skip === undefined ? stepsOf(recipe) : []))
-        if (!subject.hasSamples) expect(tried.filter(({ pass, search }) => passNamed(pass)?.calibrates && search !== false)).toEqual([])
+        if (!subject.hasSamples) expect(tried.filter(({ pass, search }) => /^(int8-static|smooth-quant|fp16)$/.test(pass) && search !== false)).toEqual([])
         if (subject.device !== 'cpu') expect(tried.filter(({ pass }) => pass.startsWith('int8'))).toEqual([])
       }),
     )
