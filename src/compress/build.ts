@@ -10,6 +10,7 @@ import type { Tensor } from '../tensor/tensor.js'
 import { choosePreset } from './choose.js'
 import { evaluate } from './evaluate.js'
 import { judge } from './gate.js'
+import { interfaceChange } from './interface-change.js'
 import { executedKernels } from './kernels.js'
 import type { Model, PassContext } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
@@ -103,7 +104,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   const { latencies, gateLatencies } = await measure(build, file, (fraction, step) => progress(1 - SHARES.profile + fraction * SHARES.profile, step))
   const [sourceBytes, variantBytes] = [await plainBytes(sourceFile), await packModel(file, { signal })]
   const changedNodes = nodes.filter(({ action }) => action === 'done').length
-  const gate = judge({
+  const judged = judge({
     changedNodes,
     finite,
     fidelity: fidelity.score,
@@ -113,6 +114,8 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
     sourceBytes,
     variantBytes,
   })
+  const changed = interfaceChange(source, model)
+  const gate = changed === undefined ? judged : { ...judged, admitted: false, reason: changed }
   const report: DecisionReport = {
     recipe,
     ...(choice === undefined ? {} : { chosenBecause: choice.because }),

@@ -2,6 +2,7 @@
 // thread for the whole of a load or run, so only lanes and job processes open sessions.
 import ort from 'onnxruntime-node'
 import { FlyweightError } from '../errors.js'
+import { float16From } from '../tensor/float16.js'
 import { dtypes, type DType, type Tensor, type TensorSpec } from '../tensor/tensor.js'
 
 export interface SessionOptions {
@@ -24,7 +25,7 @@ export interface SessionOptions {
 export interface Session {
   readonly inputs: readonly TensorSpec[]
   readonly outputs: readonly TensorSpec[]
-  /** Runs one batch; `fetches` limits the outputs computed. */
+  /** Runs one batch; `fetches` limits the outputs computed. float32 for a float16 input is rounded to it. */
   run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<Record<string, Tensor>>
   release(): Promise<void>
 }
@@ -48,12 +49,14 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
   }
   const session =
     typeof model === 'string' ? await ort.InferenceSession.create(model, sessionOptions) : await ort.InferenceSession.create(model, sessionOptions)
+  const inputs = session.inputMetadata.map(specOf)
+  const halves = new Set(inputs.filter(({ dtype }) => dtype === 'float16').map(({ name }) => name))
   return {
-    inputs: session.inputMetadata.map(specOf),
+    inputs,
     outputs: session.outputMetadata.map(specOf),
     run: async (feeds, fetches) => {
       const ortFeeds: Record<string, ort.Tensor> = {}
-      for (const name in feeds) ortFeeds[name] = toOrt(feeds[name] as Tensor)
+      for (const name in feeds) ortFeeds[name] = toOrt(halves.has(name) ? halved(feeds[name] as Tensor) : (feeds[name] as Tensor))
       const results = fetches === undefined ? await session.run(ortFeeds) : await session.run(ortFeeds, fetches)
       const outputs: Record<string, Tensor> = {}
       for (const name in results) outputs[name] = fromOrt(results[name] as ort.Tensor)
@@ -95,6 +98,10 @@ function specOf(metadata: ort.InferenceSession.ValueMetadata): TensorSpec {
     throw new FlyweightError('invalid_model', `"${metadata.name}" has element type ${metadata.type}, which is not supported`)
   }
   return { name: metadata.name, dtype: metadata.type as DType, dims: metadata.shape.map((dim) => (dim === '' ? -1 : dim)) }
+}
+
+function halved(tensor: Tensor): Tensor {
+  return tensor.dtype === 'float32' ? { ...tensor, dtype: 'float16', data: float16From(tensor.data as Float32Array) } : tensor
 }
 
 function toOrt(tensor: Tensor): ort.Tensor {

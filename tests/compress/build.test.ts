@@ -127,6 +127,13 @@ describe('a build that fails', () => {
     })
   })
 
+  it('rejects what takes or gives other types than the source', async () => {
+    await built('fp16(io=float16)', ({ report }) => {
+      expect(report.gate).toMatchObject({ admitted: false, reason: expect.stringContaining('is float16 where') })
+      expect(report.fidelity.score).toBeGreaterThan(0.9)
+    })
+  })
+
   it('says what is wrong with a recipe', async () => {
     await expect(built('int3', () => undefined)).rejects.toThrow(FlyweightError)
   })

@@ -52,7 +52,7 @@ describe('reading', () => {
   it('reads parameters of short strings by their types', () => {
     expect(recipeOf('int8-static( depthwise = false , exclude=a|b/c ) + fp16')).toEqual([
       { ...staticDefaults, depthwise: false, exclude: ['a', 'b/c'] },
-      { pass: 'fp16', exclude: [], search: true, tolerance: 0.02 },
+      { pass: 'fp16', exclude: [], io: 'float32', search: true, tolerance: 0.02 },
     ])
     expect(recipeOf('int8-dynamic(minWeights=0)')).toMatchObject([{ pass: 'int8-dynamic', minWeights: 0, exclude: [] }])
     expect(recipeOf('fp16()')).toMatchObject([{ pass: 'fp16', exclude: [] }])

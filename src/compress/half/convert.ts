@@ -1,189 +1,148 @@
-// The conversion of a graph to half precision, node by node, and which operators stay in float32 whatever their
-// values are. Which nodes their values keep out is found by search.ts.
+// The conversion of a model to half precision, node by node, graphs of If, Loop and Scan included. What operators
+// allow is in operators.ts; which nodes their values keep out is found by search.ts.
 import type { NodeDecision } from '../../measurements.js'
-import { intAttribute, setAttribute, subgraphs } from '../../onnx/attributes.js'
-import { node as makeNode, tensorProto, tensorValues } from '../../onnx/builder.js'
-import { capturedTensors, GraphIndex } from '../../onnx/graph.js'
+import { setAttribute } from '../../onnx/attributes.js'
 import { tensorNames } from '../../onnx/names.js'
-import type { GraphProto, NodeProto, TensorProto } from '../../onnx/proto.js'
-import { float16From } from '../../tensor/float16.js'
-import { dtypes } from '../../tensor/tensor.js'
-import { labelOf } from '../passes/decisions.js'
+import type { NodeProto, ValueInfoProto } from '../../onnx/proto.js'
+import { labelOf, ownedGraphs } from '../passes/decisions.js'
 import type { Model } from '../passes/pass.js'
-
-/** They lose their meaning, their range or their kernel in half precision. */
-const BLOCKED = new Set([
-  'ArrayFeatureExtractor',
-  'Bernoulli',
-  'BlackmanWindow',
-  'ConcatFromSequence',
-  'ConstantOfShape',
-  'ConvInteger',
-  'CumSum',
-  'DequantizeLinear',
-  'DynamicQuantizeLinear',
-  'EyeLike',
-  'GRU',
-  'HammingWindow',
-  'HannWindow',
-  'LSTM',
-  'MatMulInteger',
-  'Max',
-  'MelWeightMatrix',
-  'Min',
-  'Multinomial',
-  'NonMaxSuppression',
-  'Optional',
-  'OptionalGetElement',
-  'QLinearConv',
-  'QLinearMatMul',
-  'QuantizeLinear',
-  'RNN',
-  'RandomNormal',
-  'RandomNormalLike',
-  'RandomUniform',
-  'RandomUniformLike',
-  'Range',
-  'Resize',
-  'RoiAlign',
-  'SequenceAt',
-  'SequenceConstruct',
-  'SequenceErase',
-  'SequenceInsert',
-  'SplitToSequence',
-  'TfIdfVectorizer',
-  'TopK',
-  'Upsample',
-])
-const [FLOAT, HALF] = [dtypes.float32.onnx, dtypes.float16.onnx]
-export const LARGEST = 65504
-/** The least positive half: smaller values would become zero. */
-const LEAST = 2 ** -24
+import type { GraphTypes } from '../tensor-types.js'
+import { Forms } from './forms.js'
+import { castTarget, FLOAT, HALF, integerArithmetic, isRecurrent, isSteering, operatorRefusal } from './operators.js'
 
 interface HalveOptions {
-  /** The float32 tensors of the outermost graph. */
-  floats: ReadonlySet<string>
-  /** Labels of nodes to leave in float32, each with the reason. */
+  /** Of every graph, by what the labels of its nodes begin with. */
+  types: ReadonlyMap<string, GraphTypes>
+  /** Labels of nodes to leave in float32, each with the reason. One with subgraphs keeps what is in them. */
   keep: ReadonlyMap<string, string>
   rounded?: boolean
+  /** What the float inputs and outputs of the model become. */
+  io?: 'float32' | 'float16'
 }
 
 /**
- * Converts a prepared graph in place. A tensor keeps its name for its float32 form and gets `::half` for the
- * other; Casts are made where a form is wanted that nobody writes. Subgraphs read the float32 forms. `rounded` makes
- * of it the same arithmetic for processors without half precision: every node computes in float32 between Casts that
- * the model itself holds, which the runtime, unlike those that it inserts, does not take out again.
+ * Converts a prepared model in place. A tensor keeps its name for its float32 form and gets `::half` for the
+ * other; Casts are made where a form is wanted that nobody writes, and those of the source that lead from one form to the
+ * other go. Float tensors enter and leave subgraphs in float32, except that an If hands out halves where all its
+ * branches write them. `rounded` makes of it the same arithmetic for processors without half precision: every node computes in
+ * float32 between Casts that the model itself holds, which the runtime, unlike those that it inserts, does not take out again.
  */
-export function halve(model: Model, { floats, keep, rounded = false }: HalveOptions): NodeDecision[] {
+export function halve(model: Model, { types, keep, rounded = false, io = 'float32' }: HalveOptions): NodeDecision[] {
   const { graph } = model
-  const index = new GraphIndex(graph)
-  const integer = integerArithmetic(graph, index)
-  const unique = tensorNames(model)
-  const halves = new Map<string, string>()
-  const halfOf = (tensor: string): string => {
-    const name = halves.get(tensor) ?? unique(`${tensor}::half`)
-    halves.set(tensor, name)
-    return name
-  }
-  const written = new Map<string, 'float' | 'half'>()
-  const available = new Set<string>()
-  const nodes: NodeProto[] = []
   const decisions: NodeDecision[] = []
-  const wanted = (tensor: string, form: 'float' | 'half'): string => {
-    if (!floats.has(tensor)) return tensor
-    const name = form === 'half' ? halfOf(tensor) : tensor
-    const constant = index.initializer(tensor)
-    if ((written.get(tensor) ?? 'float') === form || available.has(name)) return name
-    available.add(name)
-    if (constant !== undefined) graph.initializer.push(halfConstant(constant, name))
-    else {
-      const [from, to] = form === 'half' ? [tensor, HALF] : [halfOf(tensor), FLOAT]
-      nodes.push(makeNode('Cast', [from], [name], { attributes: { to }, name: unique(`${name}::cast`) }))
+  const unique = tensorNames(model)
+  const outermost = new Forms(graph, { types: types.get('') ?? new Map(), unique })
+  const halfOutputs = io === 'float16' ? halfInterface(outermost) : new Set<string>()
+  const walk = (forms: Forms, prefix: string, frozen: string | undefined): void => {
+    const integer = integerArithmetic(forms.graph, forms.index)
+    for (const node of forms.graph.node) {
+      const label = prefix + labelOf(node)
+      const decide = (action: NodeDecision['action'], reason: string) => decisions.push({ node: label, opType: node.opType, pass: 'fp16', action, reason })
+      const kept = frozen ?? keep.get(label)
+      const inner = [...ownedGraphs(node, prefix)]
+      if (inner.length > 0) {
+        decide('skipped', kept ?? (isSteering(node) ? 'it only steers: the nodes of its subgraphs have decisions of their own' : 'its subgraphs stay float32'))
+        const frozenInside = kept === undefined ? (isSteering(node) ? undefined : `it is in a subgraph of ${node.opType}`) : `it is inside "${label}": ${kept}`
+        const insides = inner.map(({ graph: body, prefix: within }) => {
+          const known = types.get(within)
+          const inside = new Forms(body, { types: known ?? new Map(), unique, outer: forms })
+          walk(inside, within, frozenInside ?? (known === undefined ? 'the types of tensors in its subgraph are not known' : undefined))
+          return inside
+        })
+        addOwner(node, forms, insides)
+        continue
+      }
+      if (kept === undefined && joinsForms(node, forms)) {
+        decide('done', 'it leads from one precision to the other: its readers take whichever they want')
+        continue
+      }
+      if (kept === undefined && !integer.has(node) && isRecurrent(node) && node.input.slice(1, 4).some((name) => isFloatConstant(name, forms))) {
+        decide('done', 'computes in float32 from weights stored in half precision')
+        node.input = node.input.map((name, position) =>
+          position >= 1 && position <= 3 && isFloatConstant(name, forms) ? forms.rounded(name) : forms.wanted(name, 'float'),
+        )
+        forms.nodes.push(node)
+        continue
+      }
+      const refusal = kept ?? (integer.has(node) ? 'it is part of int8 arithmetic, which has float32 scales' : refusalOf(node, forms))
+      decide(refusal === undefined ? 'done' : 'skipped', refusal ?? 'computes in half precision')
+      addNode(node, forms, refusal !== undefined ? 'float' : rounded ? 'rounded' : 'half')
     }
-    return name
+    forms.graph.node = forms.nodes
+    forms.graph.valueInfo = forms.graph.valueInfo.filter(({ name }) => !forms.isHalf(name))
   }
-  const roundedInput = (tensor: string): string => {
-    const half = wanted(tensor, 'half')
-    const name = `${half}::rounded`
-    if (half === tensor || available.has(name)) return half === tensor ? tensor : name
-    available.add(name)
-    nodes.push(makeNode('Cast', [half], [name], { attributes: { to: FLOAT }, name: unique(`${name}::cast`) }))
-    return name
-  }
-  const roundOutputs = (node: NodeProto): void => {
-    const outputs = node.output.filter((tensor) => floats.has(tensor))
-    node.output = node.output.map((tensor) => (floats.has(tensor) ? `${halfOf(tensor)}::exact` : tensor))
-    nodes.push(node)
-    for (const output of outputs) {
-      written.set(output, 'half')
-      nodes.push(makeNode('Cast', [`${halfOf(output)}::exact`], [halfOf(output)], { attributes: { to: HALF }, name: unique(`${halfOf(output)}::cast`) }))
-    }
-  }
-  for (const node of graph.node) {
-    const refusal = integer.has(node) ? 'it is part of int8 arithmetic, which has float32 scales' : refusalOf(node, floats, keep)
-    decisions.push({
-      node: labelOf(node),
-      opType: node.opType,
-      pass: 'fp16',
-      action: refusal === undefined ? 'done' : 'skipped',
-      reason: refusal ?? 'computes in half precision',
-    })
-    const form = refusal === undefined ? 'half' : 'float'
-    node.input = node.input.map((tensor) => (form === 'half' && rounded ? roundedInput(tensor) : wanted(tensor, form)))
-    for (const inner of subgraphs(node)) for (const captured of capturedTensors(inner)) wanted(captured, 'float')
-    if (form === 'half' && rounded) {
-      roundOutputs(node)
-      continue
-    }
-    if (form === 'half') {
-      if (node.opType === 'Cast') setAttribute(node, 'to', HALF)
-      for (const output of node.output) if (floats.has(output)) written.set(output, 'half')
-      node.output = node.output.map((tensor) => (floats.has(tensor) ? halfOf(tensor) : tensor))
-    }
-    nodes.push(node)
-  }
-  for (const { name } of graph.output) wanted(name, 'float')
-  graph.node = nodes
-  graph.valueInfo = graph.valueInfo.filter(({ name }) => written.get(name) !== 'half')
+  walk(outermost, '', undefined)
+  for (const { name } of graph.output) outermost.output(name, halfOutputs.has(name) ? 'half' : 'float')
   return decisions
 }
 
-function refusalOf(node: NodeProto, floats: ReadonlySet<string>, keep: ReadonlyMap<string, string>): string | undefined {
-  const kept = keep.get(labelOf(node))
-  if (kept !== undefined) return kept
-  if (node.domain !== '' && node.domain !== 'ai.onnx') return `operators of ${node.domain} stay float32`
-  if (BLOCKED.has(node.opType)) return `${node.opType} stays float32: half precision would change its meaning, or it has no such kernel`
-  if (subgraphs(node).length > 0) return 'its subgraphs stay float32'
-  if (node.opType === 'Cast') return intAttribute(node, 'to') === FLOAT ? undefined : 'it converts to another type'
-  const touches = [...node.input, ...node.output].some((tensor) => floats.has(tensor))
-  return touches ? undefined : 'it handles no float values'
-}
-
-/**
- * Nodes of quantized arithmetic, whose scales are float32: what reads codes or writes them, and the
- * Cast and Mul that turn integer sums into numbers. Half precision would break the int8 kernels, and sums overflow it.
- */
-function integerArithmetic(graph: GraphProto, index: GraphIndex): Set<NodeProto> {
-  const found = new Set<NodeProto>()
-  for (const node of graph.node) {
-    const producers = node.input.map((tensor) => index.producer(tensor))
-    const reads = producers.some(
-      (producer) => producer !== undefined && /^(DequantizeLinear|DynamicQuantizeLinear|MatMulInteger|ConvInteger)$/.test(producer.opType),
-    )
-    const rescales = node.opType === 'Mul' && producers.some((producer) => producer?.opType === 'Cast' && found.has(producer))
-    const writes = node.output.some((tensor) => index.consumers(tensor).some(({ opType }) => opType === 'QuantizeLinear'))
-    if (reads || rescales || writes) found.add(node)
+function addNode(node: NodeProto, forms: Forms, as: 'float' | 'rounded' | 'half'): void {
+  node.input = node.input.map((tensor) => (as === 'rounded' ? forms.rounded(tensor) : forms.wanted(tensor, as)))
+  if (as === 'rounded') {
+    forms.addRounding(node)
+    return
   }
-  return found
+  if (as === 'half' && castTarget(node) === FLOAT) setAttribute(node, 'to', HALF)
+  node.output = node.output.map((tensor) => {
+    if (!forms.isFloat(tensor)) return tensor
+    if (as === 'half') forms.written(tensor)
+    return forms.name(tensor, as)
+  })
+  forms.nodes.push(node)
 }
 
-function halfConstant(proto: TensorProto, name: string): TensorProto {
-  const { data, dims } = tensorValues(proto)
-  return tensorProto(name, 'float16', dims, float16From((data as Float32Array).map(representable)))
+/** Adds a node with subgraphs after these were converted, and settles in which form tensors leave them. */
+function addOwner(node: NodeProto, forms: Forms, insides: readonly Forms[]): void {
+  node.input = node.input.map((tensor) => forms.wanted(tensor, 'float'))
+  node.output = node.output.map((tensor, position) => {
+    const isHalf = node.opType === 'If' && forms.isFloat(tensor) && insides.every((inside) => inside.isHalf(inside.graph.output[position]?.name ?? ''))
+    if (!isHalf) return forms.isFloat(tensor) ? forms.name(tensor, 'float') : tensor
+    for (const inside of insides) {
+      const output = inside.graph.output[position]!
+      output.name = inside.name(output.name, 'half')
+      becomeHalf(output)
+    }
+    forms.written(tensor)
+    return forms.name(tensor, 'half')
+  })
+  for (const inside of insides) for (const { name } of inside.graph.output) inside.output(name, 'float')
+  forms.nodes.push(node)
 }
 
-/** Finite values stay finite, and not zero: what overflows becomes the largest half, what vanishes the least. */
-function representable(value: number): number {
-  if (value === 0 || !Number.isFinite(value)) return value
-  return Math.sign(value) * Math.min(LARGEST, Math.max(LEAST, Math.abs(value)))
+/** Takes a Cast between float32 and half out, by telling its readers where to find the value. False for other nodes. */
+function joinsForms(node: NodeProto, forms: Forms): boolean {
+  const [input = '', output = ''] = [node.input[0], node.output[0]]
+  const [from, to] = [forms.typeOf(input), castTarget(node)]
+  if (from === 'float16' && to === FLOAT) forms.written(output, forms.wanted(input, 'half'))
+  else if (from === 'float32' && to === HALF) forms.alias(output, forms.wanted(input, 'half'))
+  else return false
+  return true
+}
+
+function refusalOf(node: NodeProto, forms: Forms): string | undefined {
+  const refusal = operatorRefusal(node)
+  if (refusal !== undefined) return refusal
+  const target = castTarget(node)
+  if (target !== undefined) return target === FLOAT ? undefined : 'it converts to another type'
+  return [...node.input, ...node.output].some((tensor) => forms.isFloat(tensor)) ? undefined : 'it handles no float values'
+}
+
+function isFloatConstant(tensor: string, forms: Forms): boolean {
+  return forms.isFloat(tensor) && forms.isConstant(tensor)
+}
+
+/** Computed float inputs and outputs of the model become half, under the names they have; returns their names. */
+function halfInterface(forms: Forms): Set<string> {
+  const { input, output } = forms.graph
+  const computed = ({ name }: ValueInfoProto) => forms.isFloat(name) && !forms.isConstant(name)
+  for (const info of [...input, ...output].filter(computed)) {
+    forms.namedHalf(info.name)
+    becomeHalf(info)
+  }
+  for (const { name } of input.filter(computed)) forms.written(name)
+  return new Set(output.filter(computed).map(({ name }) => name))
+}
+
+function becomeHalf(info: ValueInfoProto): void {
+  if (info.type?.value.case === 'tensorType') info.type.value.value.elemType = HALF
 }

@@ -8,10 +8,12 @@ import { labelOf } from '../passes/decisions.js'
 import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { batchesOf } from '../samples.js'
-import { halve, LARGEST } from './convert.js'
+import type { GraphTypes } from '../tensor-types.js'
+import { halve } from './convert.js'
+import { LARGEST } from './forms.js'
 
 interface SearchOptions {
-  floats: ReadonlySet<string>
+  types: ReadonlyMap<string, GraphTypes>
   /** Nodes that stay in float32 anyway, each with the reason. */
   keep: ReadonlyMap<string, string>
   /** Largest error of an output: root of the mean square, relative to the output's. */
@@ -25,17 +27,17 @@ const ROWS_COMPARED = 8
 const MOST_TRIALS = 64
 
 /** Nodes of a prepared model to keep in float32, each with the reason; those of `keep` among them. */
-export async function searchHalf(model: Model, { floats, keep, tolerance }: SearchOptions, context: PassContext): Promise<Map<string, string>> {
-  const kept = new Map([...keep, ...(await overflowing(model, floats, context))])
+export async function searchHalf(model: Model, { types, keep, tolerance }: SearchOptions, context: PassContext): Promise<Map<string, string>> {
+  const kept = new Map([...keep, ...(await overflowing(model, types.get('') ?? new Map(), context))])
   const expected = await outputsOf(model, context)
-  const candidates = halve(structuralCopy(model), { floats, keep: kept })
+  const candidates = halve(structuralCopy(model), { types, keep: kept })
     .filter(({ action }) => action === 'done')
     .map((decision) => decision.node)
   let trials = 0
   const errorWith = async (converted: ReadonlySet<string>): Promise<number> => {
     const trial = structuralCopy(model)
     const others = candidates.filter((label) => !converted.has(label)).map((label): [string, string] => [label, ''])
-    halve(trial, { floats, keep: new Map([...kept, ...others]), rounded: true })
+    halve(trial, { types, keep: new Map([...kept, ...others]), rounded: true })
     context.onProgress?.(0.5 + (0.5 * trials) / MOST_TRIALS, `trying half precision, ${candidates.length - others.length} nodes`)
     trials++
     return errorOf(expected, await outputsOf(trial, context))
@@ -63,8 +65,8 @@ function reasonFor(error: number, tolerance: number): string {
 }
 
 /** Nodes that read or write a computed tensor beyond the range of half precision. */
-async function overflowing(model: Model, floats: ReadonlySet<string>, context: PassContext): Promise<Map<string, string>> {
-  const largest = await magnitudes(model, floats, context)
+async function overflowing(model: Model, types: GraphTypes, context: PassContext): Promise<Map<string, string>> {
+  const largest = await magnitudes(model, types, context)
   const found = new Map<string, string>()
   for (const one of model.graph.node) {
     const most = Math.max(0, ...[...one.input, ...one.output].map((tensor) => largest.get(tensor) ?? 0))
@@ -77,13 +79,15 @@ async function overflowing(model: Model, floats: ReadonlySet<string>, context: P
 /** The largest finite magnitude of each computed float tensor over the samples; infinite ones stay infinite in either precision. */
 async function magnitudes(
   model: Model,
-  floats: ReadonlySet<string>,
+  types: GraphTypes,
   { samples, maxBatch, threads, workDir, signal, onProgress }: PassContext,
 ): Promise<Map<string, number>> {
   const unique = tensorNames(model)
   const inputs = model.graph.input.map(({ name }) => name)
   const stored = new Set(model.graph.initializer.map(({ name }) => name))
-  const tensors = [...new Set([...inputs, ...model.graph.node.flatMap(({ output }) => output)])].filter((name) => floats.has(name) && !stored.has(name))
+  const tensors = [...new Set([...inputs, ...model.graph.node.flatMap(({ output }) => output)])].filter(
+    (name) => types.get(name) === 'float32' && !stored.has(name),
+  )
   const observers = tensors.map((tensor) => ({ tensor, absolute: unique(`${tensor}::abs`), most: unique(`${tensor}::most`) }))
   const reduced = observers.flatMap(({ tensor, absolute, most }) => [
     node('Abs', [tensor], [absolute]),

@@ -94,7 +94,7 @@ describe('values', () => {
 })
 
 describe('structure', () => {
-  it('works around If, whose branches read outer tensors in float32', async () => {
+  it('works around If, whose branches read what is outside', async () => {
     const branch = (name: string, opType: string) =>
       graph({ name, inputs: [], outputs: [valueInfo(name, 'float32', ['n', 4])], nodes: [node(opType, ['a', 'w'], [name])] })
     const source = model({
