@@ -1,7 +1,9 @@
-// Equal constants of several graphs of a model, stored once: in the nearest graph that all their readers see. The
-// runtime's folding leaves a copy in every branch of an If. Merging within a graph is simplify/merge.ts's.
+// Where the constants of a model with subgraphs are: none in Constant nodes, and equal ones once, in the nearest
+// graph that all their readers see. The runtime's folding leaves a copy in every branch of an If. Merging within a graph is
+// simplify/merge.ts's.
 import { createHash } from 'node:crypto'
-import { subgraphs } from '../onnx/attributes.js'
+import { attribute, subgraphs } from '../onnx/attributes.js'
+import { allGraphs } from '../onnx/graph.js'
 import { tensorNames } from '../onnx/names.js'
 import { shallowCopy, type GraphProto, type TensorProto } from '../onnx/proto.js'
 import type { Model } from './passes/pass.js'
@@ -17,7 +19,21 @@ interface Stored {
 /** Moves constants in place; what the model computes stays the same. */
 export function shareConstants(model: Model): void {
   if (!model.graph.node.some((node) => subgraphs(node).length > 0)) return
+  for (const { graph } of allGraphs(model.graph)) storeConstants(graph)
   share(model.graph, tensorNames(model))
+}
+
+/** Makes initializers of Constant nodes, but for those that a graph hands out. */
+function storeConstants(graph: GraphProto): void {
+  const outputs = new Set(graph.output.map(({ name }) => name))
+  graph.node = graph.node.filter((node) => {
+    const value = node.opType === 'Constant' && !outputs.has(node.output[0]!) ? attribute(node, 'value')?.t : undefined
+    if (value === undefined) return true
+    const stored = shallowCopy(value)
+    stored.name = node.output[0]!
+    graph.initializer.push(stored)
+    return false
+  })
 }
 
 /** Shares what `graph` and the graphs inside it hold; returns what they hold then, one of each content. */

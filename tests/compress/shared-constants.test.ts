@@ -59,6 +59,27 @@ it('are stored once, in the nearest graph that all readers see', async () => {
   }
 })
 
+it('of Constant nodes are stored with the others', () => {
+  const inside = (name: string) =>
+    graph({
+      name,
+      inputs: [],
+      outputs: result(`${name}_y`),
+      nodes: [node('Constant', [], [`${name}_w`], { attributes: { value: weights('', [8, 8]) } }), node('MatMul', ['x', `${name}_w`], [`${name}_y`])],
+    })
+  const shared = model({
+    inputs: [valueInfo('x', 'float32', ['n', 8]), valueInfo('inner', 'bool', [])],
+    outputs: result('i_y'),
+    nodes: [choice('i', [inside('a'), inside('b')])],
+  })
+  shareConstants(shared)
+  expect([...allGraphs(shared.graph)].map(({ graph: { initializer, node: nodes } }) => [initializer.length, nodes.length])).toEqual([
+    [1, 1],
+    [0, 1],
+    [0, 1],
+  ])
+})
+
 it('that a branch hands out, and small ones, stay where they are', () => {
   const given = (name: string) =>
     graph({

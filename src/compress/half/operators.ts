@@ -11,6 +11,7 @@ const BLOCKED = new Set([
   'Bernoulli',
   'BlackmanWindow',
   'ConcatFromSequence',
+  'Constant',
   'ConstantOfShape',
   'ConvInteger',
   'CumSum',
