@@ -37,7 +37,20 @@ export function parseRecipe(input: unknown): RecipeRequest {
   if (!Array.isArray(steps) || steps.length === 0) {
     throw invalid('/recipe', `got ${describe(input)}, expected a preset (${PRESETS.join(', ')}), a short string like "int8-static", or an array of steps`)
   }
-  return { recipe: steps.map((step, index) => complete(step, index)) }
+  const recipe = steps.map((step, index) => complete(step, index))
+  checkOrder(recipe)
+  return { recipe }
+}
+
+/** Passes that find nothing to do in weights of half precision. */
+const NEED_FLOAT32: ReadonlySet<string> = new Set(['int8-static', 'int8-dynamic', 'int4', 'smooth-quant'])
+
+function checkOrder(recipe: Recipe): void {
+  const half = recipe.findIndex(({ pass }) => pass === 'fp16')
+  const late = recipe.findIndex(({ pass }, index) => half >= 0 && index > half && NEED_FLOAT32.has(pass))
+  if (late < 0) return
+  const { pass } = recipe[late]!
+  throw invalid(`/recipe/${late}/pass`, `got ${pass} after fp16 (step ${half}), which leaves it no float32 weights; expected fp16 after ${pass}`)
 }
 
 /** The one JSON text that equal recipes have in common: keys in order, defaults filled in. */
