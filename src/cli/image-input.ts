@@ -1,9 +1,9 @@
 // An image file as a float32 tensor [1, C, H, W], for trying image models from the command line.
 // A model's own preprocessing (mean and deviation per channel, letter boxes) is its client's business.
-import sharp from 'sharp'
 import { FlyweightError } from '../errors.js'
+import type { PixelRange } from '../tensor/pixel-range.js'
+import { decodePixels, scaledPixels } from '../tensor/pixels.js'
 import type { Tensor } from '../tensor/tensor.js'
-import { ranges, type PixelRange } from './pixel-range.js'
 
 /**
  * Decodes and resizes an image to the declared [N, C, H, W]; free dimensions (−1) keep the image's aspect.
@@ -14,21 +14,9 @@ export async function imageTensor(bytes: Buffer, declared: readonly number[], ra
   if (declared.length !== 4 || (channels !== 1 && channels !== 3) || height === undefined || width === undefined) {
     throw new FlyweightError('invalid_input', `an image needs an input shaped [N, 1 or 3, H, W]; this one is [${declared.join(', ')}]`)
   }
-  const decoded = sharp(bytes)
-    .removeAlpha()
-    .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-    .resize({ ...(height > 0 ? { height } : {}), ...(width > 0 ? { width } : {}), ...(height > 0 && width > 0 ? { fit: 'fill' } : {}) })
-    .raw()
-  const { data, info } = await decoded.toBuffer({ resolveWithObject: true }).catch((cause: unknown) => {
+  const size = { channels, height: height > 0 ? height : undefined, width: width > 0 ? width : undefined } as const
+  const pixels = await decodePixels(bytes, size).catch((cause: unknown) => {
     throw new FlyweightError('invalid_input', 'the file is not an image that can be decoded', { cause })
   })
-  const [low, high] = ranges[range]
-  const plane = info.width * info.height
-  const values = new Float32Array(channels * plane)
-  for (let pixel = 0; pixel < plane; pixel++) {
-    for (let channel = 0; channel < channels; channel++) {
-      values[channel * plane + pixel] = low + ((data[pixel * info.channels + channel] ?? 0) / 255) * (high - low)
-    }
-  }
-  return { dtype: 'float32', dims: [1, channels, info.height, info.width], data: values }
+  return { dtype: 'float32', dims: [1, channels, pixels.height, pixels.width], data: scaledPixels(pixels, { range }, true) }
 }

@@ -6,7 +6,7 @@ import { FlyweightError } from '../errors.js'
 import { readNpy } from '../tensor/npy.js'
 import { readNpz } from '../tensor/npz.js'
 import { dtypes, type DType, type Tensor } from '../tensor/tensor.js'
-import type { PixelRange } from './pixel-range.js'
+import type { PixelRange } from '../tensor/pixel-range.js'
 
 /** An input as `POST /infer` takes it: a nested array, or shape and data. */
 export type InputValue = unknown

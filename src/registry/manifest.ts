@@ -23,7 +23,7 @@ export const ManifestSchema = Type.Object(
     labelsAppend: Type.Optional(
       Type.Array(Type.String(), { description: 'Labels that follow those of the file, e.g. [" "] where a dictionary leaves out the space' }),
     ),
-    samples: Type.Optional(Type.String({ description: 'Sample inputs, a folder or a file: .npz, .npy or JSON Lines; default samples/' })),
+    samples: Type.Optional(Type.String({ description: 'Sample inputs, a folder or a file: .npz, .npy, JSON Lines or images; default samples/' })),
     sla: Type.Optional(SlaSchema),
     capture: Type.Optional(
       Type.Union(

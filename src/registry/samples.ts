@@ -1,4 +1,4 @@
-// Sample inputs of a model, from a file or a folder: .npz, .npy, JSON Lines. Checked against the model's signature
+// Sample inputs of a model, from a file or a folder: .npz, .npy, JSON Lines, images. Checked against the model's signature
 // at once, read in parts when taken, so that memory does not grow with them. Used for calibration and fidelity; knows nothing of either.
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -7,6 +7,7 @@ import { basename, extname, join } from 'node:path'
 import { joinRows } from '../tensor/rows.js'
 import type { Tensor } from '../tensor/tensor.js'
 import { LABELS, npyLabels, npySegment, npzSegment } from './sample-arrays.js'
+import { imageSegments } from './sample-images.js'
 import { lineSegments } from './sample-lines.js'
 import { segmentFault, type SampleSegment, type SampleSignature } from './sample-segment.js'
 
@@ -30,14 +31,15 @@ export interface Samples {
 const LINES = ['.jsonl', '.ndjson']
 
 /** What samples may be, in words, for errors. */
-export const SAMPLE_FORMATS = '.npz or .jsonl files, .npy files named after the inputs, or folders of .npy files named after them'
+export const SAMPLE_FORMATS = '.npz or .jsonl files, .npy files named after the inputs, folders of .npy files named after them, or folders of images'
 
 /**
  * Opens the samples at `path`. A folder may hold, in this order of rows:
  * - .npz files, arrays named as the inputs or `in/<name>` and optionally `labels`, and .jsonl files, by name;
  * - `<input>.npy`, one an input, and `labels.npy`;
  * - folders named after the inputs, with .npy files of the same names in each: those of one name belong together;
- *   their labels are in `labels.npy` beside the folders.
+ *   their labels are in `labels.npy` beside the folders;
+ * - none of these, but images, or folders of images whose names are their labels (sample-images.ts).
  *
  * Undefined when there is nothing at `path`, or nothing of that kind.
  * @param options.sortByShape puts rows of one shape together, for unlabelled samples whose order means nothing
@@ -85,7 +87,7 @@ async function folderSegments(folder: string, signature: SampleSignature, hash: 
   for (const file of arrays.values()) await hashFile(file, hash)
   if ([...arrays.keys()].some(isInput)) return [...segments, npySegment('.npy files', arrays, signature)]
   const folders = names.filter(isInput)
-  if (folders.length === 0) return segments
+  if (folders.length === 0) return segments.length > 0 ? segments : imageSegments(folder, signature, hash)
   const numbered = await inputFolders(folder, folders, signature, hash)
   const labelFile = arrays.get(LABELS)
   if (labelFile === undefined) return [...segments, ...numbered]
