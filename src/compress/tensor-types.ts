@@ -74,7 +74,7 @@ function standalone(graph: GraphProto, scope: Scope): GraphProto {
 }
 
 /** Types of all tensors of a graph that can stand alone. */
-async function typesIn({ graph: _, ...model }: Model, graph: GraphProto): Promise<Map<string, DType>> {
+async function typesIn(model: Model, graph: GraphProto): Promise<Map<string, DType>> {
   const names = graph.node.flatMap(tensorsOf)
   const output = names.map((name) => create(ValueInfoProtoSchema, { name }))
   const session = await openModel(create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...graph, output }) }), { optimization: 'disabled' })
