@@ -42,19 +42,24 @@ export function keyOf({ points, quality, batches, notDrawn }: ParetoPoints, { le
   for (const point of rows) {
     y += LINE
     elements.push(text(left, y, String(point.number ?? '')), ...columns.map(({ cell }, index) => text(rights[index]!, y, cell(point), 'end')))
-    for (const [index, part] of wrap(point.candidate.recipe, nameColumns).entries()) {
+    for (const [index, part] of wrap(nameOf(point), nameColumns).entries()) {
       if (index > 0) y += LINE
       elements.push(text(nameLeft, y, part))
     }
   }
   const [below, beyond] = [points.filter((point) => point.below).length, points.filter((point) => point.beyond).length]
   const notes = [
+    ...(rows.some(({ candidate }) => candidate.pinnedOnly) ? ['* for its bytes: answers only when pinned'] : []),
     ...(below === 0 ? [] : [`▾ ${below} of lower ${quality} than the plot shows`]),
     ...(beyond === 0 ? [] : [`▸ ${beyond} slower`]),
     ...(notDrawn === 0 ? [] : [`${notDrawn} failed, skipped or not measured: not drawn`]),
   ]
   if (notes.length > 0) elements.push(text(left, (y += LINE + 6), notes.join('; '), 'quiet'))
   return { elements, bottom: y }
+}
+
+function nameOf({ candidate: { recipe, pinnedOnly } }: ParetoPoint): string {
+  return pinnedOnly === true ? `${recipe} *` : recipe
 }
 
 function text(x: number, y: number, content: string, style?: string): string {

@@ -63,7 +63,7 @@ export function paretoPoints({ candidates }: SearchReport): ParetoPoints {
     quality,
     points,
     batches: [...new Set(measured.flatMap(({ ratios }) => ratios.map(({ batch }) => batch)))].sort((a, b) => a - b),
-    qualities: highest - lowest >= LEAST_SPAN ? [lowest, highest] : [highest - LEAST_SPAN, highest],
+    qualities: atLeast(lowest, highest),
     ratios: atLeastTimes(Math.min(1, ...widest), Math.max(1, ...widest)),
     notDrawn: candidates.length - measured.length,
   }
@@ -116,6 +116,12 @@ function byRank(a: ParetoPoint, b: ParetoPoint): number {
 /** Least and greatest; 1 where there are none. */
 function spanOf(values: readonly number[]): [number, number] {
   return values.length === 0 ? [1, 1] : [Math.min(...values), Math.max(...values)]
+}
+
+/** Neither quality goes above 1. */
+function atLeast(low: number, high: number): [number, number] {
+  const top = Math.min(1, high + Math.max(0, LEAST_SPAN - (high - low)) / 2)
+  return [Math.min(low, top - LEAST_SPAN), top]
 }
 
 function atLeastTimes(low: number, high: number): [number, number] {

@@ -105,6 +105,13 @@ describe('paretoPlot', () => {
     expect(reference!.x - front!.x).toBeGreaterThan(300)
   })
 
+  it('marks members of the front that answer only when pinned', () => {
+    expect(paretoPlot(search(int8))).not.toContain('when pinned')
+    const svg = paretoPlot(search({ ...int8, pinnedOnly: true }))
+    expect(svg).toContain('>int8-static *<')
+    expect(svg).toContain('* for its bytes: answers only when pinned')
+  })
+
   it('says how many candidates it does not show', () => {
     expect(paretoPlot(search({ recipe: 'int4', fate: 'failed', reason: 'no', seconds: 1 }))).toContain('1 failed, skipped or not measured: not drawn')
   })
