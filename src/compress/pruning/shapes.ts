@@ -4,7 +4,7 @@ import { FlyweightError } from '../../errors.js'
 import { node as makeNode, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
 import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
-import { elementCount, type Tensor } from '../../tensor/tensor.js'
+import type { Tensor } from '../../tensor/tensor.js'
 import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { tensorsOf } from '../tensor-types.js'
@@ -21,18 +21,15 @@ export interface Shapes {
   period(tensor: string, axis: number): number | undefined
 }
 
-/** Inputs to look at shapes with: the first row, several rows at once, and the smallest row of another size. */
+/** Inputs to look at shapes with: the first row, several rows at once, and the first row of another size. */
 export function probeFeeds({ samples, maxBatch }: PassContext): Record<string, Tensor>[] {
   if (samples.rows === 0) throw new FlyweightError('invalid_input', 'pruning channels needs at least one sample to see the shapes of tensors, got none')
   const first = samples.take(0, 1)
   const several = Math.min(SEVERAL, maxBatch, samples.rows, samples.alike?.(0, SEVERAL) ?? SEVERAL)
   const feeds = [first]
   if (several > 1) feeds.push(samples.take(0, several))
-  const count = (feed: Record<string, Tensor>) => Object.values(feed).reduce((sum, { dims }) => sum + elementCount(dims), 0)
-  const row = Array.from({ length: samples.rows - 1 }, (_, index) => index + 1).find(
-    (at) => samples.alike !== undefined && count(samples.take(at, 1)) !== count(first),
-  )
-  if (row !== undefined) feeds.push(samples.take(row, 1))
+  const alike = samples.alike?.(0, samples.rows) ?? samples.rows
+  if (alike < samples.rows) feeds.push(samples.take(alike, 1))
   return feeds
 }
 

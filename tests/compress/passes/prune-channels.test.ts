@@ -13,6 +13,7 @@ import { encodeModel, structuralCopy, type NodeProto } from '#flyweight/onnx/pro
 import { openSession } from '#flyweight/runtime/session.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
 import { compressed, network, noiseSamples, outputs, sqnr, weights } from '../compressing.js'
+import { noise } from '../../onnx/running.js'
 import { architectures, prunableNetwork, ROW } from '../prunable-graphs.js'
 import { randomGraph } from '../random-graphs.js'
 
@@ -262,6 +263,36 @@ describe('what prune-channels tells', () => {
   ])('%s is refused with what came and what was expected', async (recipe, rows: Samples, message) => {
     await expect(compressed(chain(), recipe, rows)).rejects.toThrow(message)
   })
+})
+
+it('leaves lengths free that differ between samples', async () => {
+  const nodes = [
+    node('Reshape', ['x', 'flat'], ['rows'], { name: 'flatten' }),
+    node('Gemm', ['rows', 'w1'], ['g']),
+    node('Relu', ['g'], ['r']),
+    node('Shape', ['x'], ['shape']),
+    node('Slice', ['shape', 'zero', 'two'], ['outer']),
+    node('Concat', ['outer', 'inner'], ['sizes'], { attributes: { axis: 0 } }),
+    node('Reshape', ['r', 'sizes'], ['s']),
+    node('MatMul', ['s', 'w2'], ['y']),
+  ]
+  const lists = Object.entries({ flat: [-1, 8], zero: [0], two: [2], inner: [16] }).map(([name, values]) => tensorProto(name, 'int64', [values.length], values))
+  const source = network(['length', 8], ['n', 'length', 4], nodes, [weights('w1', [8, 16]), weights('w2', [16, 4]), ...lists])
+  const lengths = [5, 5, 5, 7]
+  const of = (length: number, count = 1) => ({ x: noise([count, length, 8]) })
+  const uneven: Samples = {
+    rows: 4,
+    digest: 'uneven',
+    take: (from, count) => of(lengths[from]!, count),
+    alike: (from, most) => Math.min(most, from < 3 ? 3 - from : 1),
+  }
+  const { model } = await compressed(source, 'prune-channels(roundTo=1)', uneven)
+  const kept = keptChannels(model)
+  expect(kept['g']?.kept).toHaveLength(8)
+  for (const length of [5, 7, 11]) {
+    const [expected, actual] = [await outputs(silenced(source, kept), of(length, 2)), await outputs(model, of(length, 2))]
+    expect(sqnr(expected['y']!, actual['y']!)).toBeGreaterThan(90)
+  }
 })
 
 describe('channels stay', () => {
