@@ -57,7 +57,7 @@ export const int8Static: Pass = {
     const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
     const calibration = { method: step['calibration'] as CalibrationMethod, percentile: Number(step['percentile']) }
     if (step['dialect'] === 'tensorrt') {
-      const { decisions, summary } = await quantizeForTensorRt(model, { options, calibration }, context)
+      const { decisions, summary } = await quantizeForTensorRt(model, { options, calibration, corrects: step['biasCorrection'] === true }, context)
       return { model, decisions: [...foldedNodes(source, decisions, 'int8-static'), ...decisions], summary }
     }
     rewrite(model, canonicalRules)
@@ -76,15 +76,18 @@ export const int8Static: Pass = {
 
 async function quantizeForTensorRt(
   model: Model,
-  { options, calibration }: { options: Pick<PlanOptions, 'depthwise' | 'exclude'>; calibration: Calibration },
+  { options, calibration, corrects }: { options: Pick<PlanOptions, 'depthwise' | 'exclude'>; calibration: Calibration; corrects: boolean },
   context: PassContext,
 ): Promise<Pick<PassResult, 'decisions' | 'summary'>> {
   rewrite(model, [foldConvolutions])
   const plan = planTensorRt(model.graph, options)
   const ranges = await calibrate(model, quantizedTensors(plan), calibration, context)
+  if (corrects) addZeroBiases(model, plan.weighted)
+  const reference = corrects ? structuralCopy(model) : undefined
   insertTensorRtQdq(model.graph, { plan, ranges, uniqueName: tensorNames(model) })
+  const corrected = reference === undefined ? 0 : await correctBiases(model, reference, plan.weighted, context)
   removeDeadNodes(model)
-  const summary = `${plan.weighted.size} of ${plan.decisions.length} nodes in int8 with Q/DQ where TensorRT wants them, ${plan.residual.size} residual inputs, ranges of ${ranges.size} tensors from ${context.samples.rows} samples; no gain without TensorRT: on a CPU take dialect cpu`
+  const summary = `${plan.weighted.size} of ${plan.decisions.length} nodes in int8 with Q/DQ where TensorRT wants them, ${plan.residual.size} residual inputs, ranges of ${ranges.size} tensors from ${context.samples.rows} samples${corrects ? `, ${corrected} biases corrected` : ''}; no gain without TensorRT: on a CPU take dialect cpu`
   return { decisions: plan.decisions, summary }
 }
 

@@ -28,7 +28,7 @@ interface Target {
   error: TensorProto
   channels: number
   /** Takes `shift`, one a channel, out of the output. */
-  subtract(shift: Float64Array): void
+  subtract(shift: Float64Array): unknown
 }
 
 /** Gives Conv and Gemm nodes without a bias one of zeros, which int8 kernels add at no cost. */
@@ -46,8 +46,8 @@ export function addZeroBiases(model: Model, nodes: ReadonlySet<NodeProto>): void
 }
 
 /**
- * Corrects the biases of the quantized nodes of `model` in place: int32 codes, or the constant that is added to a
- * MatMul's output. `reference` is the model before quantization, tensors under the same names. Returns how many nodes
+ * Corrects the biases of the quantized nodes of `model` in place: int32 codes, a float bias, or the constant that
+ * is added to a MatMul's output. `reference` is the model before quantization, tensors under the same names. Returns how many nodes
  * were corrected.
  * @throws FlyweightError `invalid_model` when an output is not finite on a sample.
  */
@@ -81,7 +81,9 @@ function targetOf(node: NodeProto, { model, index, referenceIndex }: Sides): Tar
   const subtract =
     node.opType === 'MatMul'
       ? inConstantAfter(output, channels, model, index)
-      : biasCodes && biasScales && ((shift: Float64Array) => subtractCodes(biasCodes, biasScales, shift))
+      : biasCodes && biasScales
+        ? (shift: Float64Array) => subtractCodes(biasCodes, biasScales, shift)
+        : inFloatBias(node, channels, model, index)
   return subtract && { node: before, error: tensorProto(`${output}::weight.error`, 'float32', weights.dims, error), channels, subtract }
 }
 
@@ -91,6 +93,19 @@ function subtractCodes(codes: TensorProto, scale: TensorProto, shift: Float64Arr
   codes.rawData = new Uint8Array(corrected.buffer)
 }
 
+/** A bias that stayed float, which other nodes may have too. */
+function inFloatBias(node: NodeProto, channels: number, model: Model, index: GraphIndex): Target['subtract'] | undefined {
+  const bias = floatConstant(node.input[2], index)
+  return bias?.values.length === channels ? (shift) => (node.input[2] = storeShifted(node.input[2]!, bias, shift, model)) : undefined
+}
+
+function storeShifted(name: string, { values, dims }: NonNullable<ReturnType<typeof floatConstant>>, shift: Float64Array, model: Model): string {
+  const corrected = tensorNames(model)(`${name}::corrected`)
+  const data = Float32Array.from(values, (value, channel) => value - shift[channel]!)
+  model.graph.initializer.push(tensorProto(corrected, 'float32', dims, data))
+  return corrected
+}
+
 /** What the one reader of a MatMul's output adds serves as its bias. */
 function inConstantAfter(output: string, channels: number, model: Model, index: GraphIndex): Target['subtract'] | undefined {
   const [add, ...others] = index.consumers(output)
@@ -98,12 +113,7 @@ function inConstantAfter(output: string, channels: number, model: Model, index: 
   const position = add.input[0] === output ? 1 : 0
   const constant = floatConstant(add.input[position], index)
   if (constant?.values.length !== channels || constant.dims.at(-1) !== channels) return undefined
-  return (shift) => {
-    const name = tensorNames(model)(`${add.input[position]}::corrected`)
-    const corrected = Float32Array.from(constant.values, (value, channel) => value - shift[channel]!)
-    model.graph.initializer.push(tensorProto(name, 'float32', constant.dims, corrected))
-    add.input[position] = name
-  }
+  return (shift) => (add.input[position] = storeShifted(add.input[position]!, constant, shift, model))
 }
 
 /**

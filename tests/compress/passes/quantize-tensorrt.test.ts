@@ -6,7 +6,7 @@ import type { Model } from '#flyweight/compress/passes/pass.js'
 import { node, tensorProto, tensorValues } from '#flyweight/onnx/builder.js'
 import { loadModel } from '#flyweight/onnx/load.js'
 import { encodeModel, type NodeProto, type TensorProto } from '#flyweight/onnx/proto.js'
-import { dtypes } from '#flyweight/tensor/tensor.js'
+import { dtypes, type Tensor } from '#flyweight/tensor/tensor.js'
 import { compressed, fidelityOf, network, noiseSamples, outputs, sqnr, weights } from '../compressing.js'
 
 const ROW = [8, 6, 6]
@@ -17,6 +17,8 @@ const filters = (count: number): TensorProto[] =>
   Array.from({ length: count }, (_, i) => [weights(`w${i}`, [8, 8, 1, 1], { seed: 10 + i, size: 0.6 }), weights(`b${i}`, [8], { seed: 30 + i })]).flat()
 const conv = (i: number, input: string, output: string) => node('Conv', [input, `w${i}`, `b${i}`], [output])
 
+const squared = (tensor: Tensor): Tensor => ({ ...tensor, data: (tensor.data as Float32Array<ArrayBuffer>).map((value) => value ** 2) })
+
 /** What each input of a node comes from: `quantized`, `weights` (stored int8) or the tensor's own name. */
 function inputsOf(variant: Model, name: string): string[] {
   const { node: nodes, initializer } = variant.graph
@@ -24,7 +26,7 @@ function inputsOf(variant: Model, name: string): string[] {
   const target = nodes.find((one) => one.name === name) as NodeProto
   return target.input.map((tensor) => {
     const dequantize = writer(tensor)
-    if (dequantize?.opType !== 'DequantizeLinear') return tensor
+    if (dequantize?.opType !== 'DequantizeLinear') return tensor.replace(/::corrected.*/, '')
     const codes = dequantize.input[0]!
     const quantize = writer(codes)
     return quantize === undefined ? `int8 ${initializer.find((one) => one.name === codes)?.dims.join('x')}` : `pair of ${quantize.input[0]}`
@@ -128,6 +130,25 @@ describe('numbers', () => {
     }
     expect(variant.graph.initializer.some(({ dataType }) => dataType === dtypes.int32.onnx)).toBe(false)
     expect(await fidelityOf(source, variant, ROW)).toBeGreaterThan(25)
+  })
+
+  it('have biases corrected by what the rounding of weights shifts, shared ones each for itself', async () => {
+    const positive = { ...samples, take: (from: number, count: number) => ({ x: squared(samples.take(from, count)['x']!) }) }
+    const source = network(
+      ROW,
+      OUT,
+      [node('Conv', ['x', 'w0', 'b'], ['a']), node('Conv', ['x', 'w1', 'b'], ['c']), node('Conv', ['x', 'w2'], ['d']), node('Sum', ['a', 'c', 'd'], ['y'])],
+      filters(3).concat(weights('b', [8])),
+    )
+    const shift = async (correction: boolean): Promise<number> => {
+      const { model: variant } = await compressed(source, `int8-static(dialect=tensorrt,biasCorrection=${correction})`, positive)
+      const feeds = positive.take(0, 24)
+      const [want, got] = [(await outputs(source, feeds))['y']!, (await outputs(variant, feeds))['y']!]
+      const channels = new Float64Array(8)
+      for (const [i, value] of (got.data as Float32Array).entries()) channels[Math.floor(i / 36) % 8]! += (value - Number(want.data[i])) / (24 * 36)
+      return Math.max(...channels.map(Math.abs))
+    }
+    expect(await shift(true)).toBeLessThan(0.3 * (await shift(false)))
   })
 
   it.each([1e3, 1e6])('survive a bias %d times as large as the products', async (size) => {
