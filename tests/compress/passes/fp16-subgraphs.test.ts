@@ -134,6 +134,28 @@ it('Loop computes in half precision inside, its state goes round in float32', as
   expect(sqnr((await outputs(source, feeds))['y']!, (await outputs(variant, feeds))['y']!)).toBeGreaterThan(50)
 })
 
+it('Scan computes in half precision inside, over rows that it takes in float32', async () => {
+  const body = graph({
+    name: 'body',
+    inputs: [valueInfo('state', 'float32', [8]), valueInfo('row', 'float32', [8])],
+    outputs: [valueInfo('next', 'float32', [8]), valueInfo('out', 'float32', [8])],
+    nodes: [node('Mul', ['row', 'w'], ['p']), node('Add', ['p', 'state'], ['s']), node('Tanh', ['s'], ['next']), node('Sub', ['next', 'w'], ['out'])],
+  })
+  const source = model({
+    inputs: [valueInfo('x', 'float32', ['n', 8])],
+    outputs: [valueInfo('last', 'float32', [8]), ...result('y')],
+    nodes: [node('Scan', ['start', 'x'], ['last', 'y'], { name: 'scan', attributes: { body, num_scan_inputs: 1 } })],
+    initializers: [weights('w', [8]), weights('start', [8], { seed: 4 })],
+  })
+  const { model: variant, decisions } = await halved(source)
+  expect(decisions.filter(({ action }) => action === 'done').map(({ node: name }) => name)).toEqual(
+    ['p', 's', 'next', 'out'].map((name) => `scan/body/${name}`),
+  )
+  const feeds = { x: noise([5, 8]) }
+  const [before, after] = [await outputs(source, feeds), await outputs(variant, feeds)]
+  for (const name of ['last', 'y']) expect(sqnr(before[name]!, after[name]!)).toBeGreaterThan(50)
+})
+
 it('LSTM computes in float32 from weights stored in half precision', async () => {
   const source = model({
     inputs: [valueInfo('x', 'float32', [5, 'n', 8])],
