@@ -54,19 +54,25 @@ function alternate(samples: Samples, offset: 0 | 1): Samples {
 /** At most `most` rows of `samples`, evenly spaced, because files are often sorted by class. */
 export function evenlySpaced(samples: Samples, most: number): Samples {
   if (samples.rows <= most) return samples
+  return rowsOf(
+    samples,
+    Array.from({ length: most }, (_, row) => Math.floor((row * samples.rows) / most)),
+  )
+}
+
+/** Those rows of `samples` alone; `at` is ascending. */
+export function rowsOf(samples: Samples, at: readonly number[]): Samples {
   const { labels } = samples
-  const at = (row: number) => Math.floor((row * samples.rows) / most)
   return {
-    rows: most,
-    digest: `${samples.digest}/${most}`,
-    labels: labels === undefined ? undefined : Int32Array.from({ length: most }, (_, row) => labels[at(row)] as number),
-    take: (from, count) => joinRows(Array.from({ length: count }, (_, index) => samples.take(at(from + index), 1))),
-    alike: (from, limit) => {
-      const span = at(from + limit - 1) - at(from) + 1
-      const alike = samples.alike?.(at(from), span) ?? span
-      let count = 1
-      while (count < limit && at(from + count) - at(from) < alike) count += 1
-      return count
+    rows: at.length,
+    digest: `${samples.digest}/${at.join(',')}`,
+    labels: labels === undefined ? undefined : Int32Array.from(at, (row) => labels[row] as number),
+    take: (from, count) => joinRows(at.slice(from, from + count).map((row) => samples.take(row, 1))),
+    alike: (from, most) => {
+      const rows = at.slice(from, from + most)
+      const [first = 0, last = first] = [rows[0], rows.at(-1)]
+      const end = first + (samples.alike?.(first, last - first + 1) ?? last - first + 1)
+      return rows.filter((row) => row < end).length
     },
   }
 }

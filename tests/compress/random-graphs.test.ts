@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { labelledNodes } from '#flyweight/compress/passes/decisions.js'
 import type { Model, Pass } from '#flyweight/compress/passes/pass.js'
 import { passes } from '#flyweight/compress/passes/table.js'
+import { parseRecipe } from '#flyweight/compress/recipe.js'
 import { encodeModel } from '#flyweight/onnx/proto.js'
 import { openSession } from '#flyweight/runtime/session.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
@@ -12,6 +13,8 @@ import { compressed, sqnr } from './compressing.js'
 import { randomGraph, type RandomGraph } from './random-graphs.js'
 
 interface Expectation {
+  /** A recipe that makes the model that the pass is for; the recipe of the pass goes on from it. */
+  after?: string
   /** Least signal to noise over an output in dB; absent where a pass changes what a model computes, as pruning does. */
   leastDb?: number
   /** Parameters that make it change small models too. */
@@ -26,6 +29,7 @@ const promises: Record<string, Expectation> = {
   fp16: { leastDb: 40 },
   simplify: { leastDb: 80 },
   'smooth-quant': { leastDb: 80 },
+  recover: { after: 'prune-channels(roundTo=1)+prune-weights(minWeights=0)' },
   'prune-channels': { parameters: { roundTo: 1 } },
 }
 
@@ -47,15 +51,17 @@ describe.each(passes.map((pass) => ({ pass, name: pass.name })))('$name on rando
 
 /** What is wrong with what `pass` makes of a random model, if anything is. */
 async function failureOf(pass: Pass, { model, feeds, samples }: RandomGraph): Promise<string | undefined> {
-  const { leastDb = Number.NEGATIVE_INFINITY } = promises[pass.name] ?? {}
+  const { leastDb = Number.NEGATIVE_INFINITY, after } = promises[pass.name] ?? {}
   const before = encodeModel(model)
   try {
-    const { model: variant, decisions } = await compressed(model, [{ pass: pass.name, ...parametersOf(pass) }], samples)
+    const earlier = after === undefined ? [] : parseRecipe(after).recipe!
+    const parent = after === undefined ? model : (await compressed(model, after, samples)).model
+    const { model: variant, decisions } = await compressed(model, [...earlier, { pass: pass.name, ...parametersOf(pass) }], samples)
     if (!Buffer.from(before).equals(encodeModel(model))) return 'the model given was changed'
-    const labels = [...labelledNodes(model.graph)].map(({ label }) => label)
+    const labels = [...labelledNodes(parent.graph)].map(({ label }) => label)
     const strays = labels.filter((label) => decisions.filter(({ node }) => node === label).length !== 1)
     if (strays.length > 0) return `nodes without exactly one decision: ${strays.join(', ')}`
-    return await difference(model, variant, feeds, leastDb)
+    return await difference(parent, variant, feeds, leastDb)
   } catch (error) {
     return String(error)
   }

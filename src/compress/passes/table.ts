@@ -6,10 +6,11 @@ import { pruneChannels } from './prune-channels.js'
 import { pruneWeights } from './prune-weights.js'
 import { int8Dynamic } from './quantize-dynamic.js'
 import { int8Static } from './quantize-static.js'
+import { recover } from './recover.js'
 import { smoothQuant } from './smooth-quant.js'
 import { simplify } from './simplify.js'
 
-export const passes: readonly Pass[] = [int8Static, int8Dynamic, int4, fp16, pruneChannels, pruneWeights, simplify, smoothQuant]
+export const passes: readonly Pass[] = [int8Static, int8Dynamic, int4, fp16, pruneChannels, pruneWeights, recover, simplify, smoothQuant]
 
 export function passNamed(name: string): Pass | undefined {
   return passes.find((pass) => pass.name === name)

@@ -1,0 +1,58 @@
+// Pass `recover`: after channels or weights were removed, fits the weights that are left so that each node's outputs
+// come as close to the original model's as they can on the samples: layer-wise least squares, from the inputs on, each
+// layer on what those before it now put out. After He et al., "Channel Pruning for Accelerating Very Deep Neural
+// Networks" (2017, https://arxiv.org/abs/1707.06168). The account of it is here, the work in recover/.
+import { Type } from 'typebox'
+import { FlyweightError } from '../../errors.js'
+import type { NodeDecision } from '../../measurements.js'
+import { removeDeadNodes } from '../../onnx/rewrite.js'
+import { upgradeOpset } from '../../onnx/upgrade/opset.js'
+import { fitLayers, percent } from '../recover/fit.js'
+import { foldedNodes, labelOf } from './decisions.js'
+import type { Pass } from './pass.js'
+
+const parameters = Type.Object(
+  {
+    ridge: Type.Number({
+      default: 0.01,
+      minimum: 1e-9,
+      maximum: 1e3,
+      description:
+        'How much weights are held back from changing, in shares of the mean square of what they meet; up to 1000 times as much where held-out samples ask for it',
+    }),
+    rows: Type.Integer({ default: 256, minimum: 2, description: 'Samples used at most; every fourth only judges whether a fit helps' }),
+    positions: Type.Integer({ default: 8192, minimum: 16, description: 'Output positions of a node that are fitted at most, over all samples' }),
+    seed: Type.Integer({ default: 0, minimum: 0, maximum: 2 ** 32 - 1, description: 'For the choice of positions where there are more' }),
+    exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes whose weights stay' }),
+  },
+  { additionalProperties: false },
+)
+
+export const recover: Pass = {
+  name: 'recover',
+  description: 'weights fitted by least squares so that outputs come close to those before pruning',
+  parameters,
+  sizeOnly: () => true,
+  async run(source, step, context) {
+    const { samples } = context
+    if (samples.rows < 2) {
+      const detail = `got ${samples.rows} samples, expected at least 2: weights are fitted on some and judged on others`
+      throw new FlyweightError('invalid_recipe', `recover: ${detail}`, { errors: [{ pointer: '/recipe', detail }] })
+    }
+    const [model, original] = [upgradeOpset(source), upgradeOpset(context.original)]
+    const exclude = new Set(step['exclude'] as string[])
+    const options = { ridge: Number(step['ridge']), rows: Number(step['rows']), positions: Number(step['positions']), seed: Number(step['seed']), exclude }
+    const outcomes = await fitLayers(model, original, options, context)
+    const decisions = model.graph.node.map((node): NodeDecision => {
+      const { changed, reason } = outcomes.get(node)!
+      return { node: labelOf(node), opType: node.opType, pass: 'recover', action: changed ? 'done' : 'skipped', reason }
+    })
+    removeDeadNodes(model)
+    const [done, fitted] = [[...outcomes.values()].filter(({ changed }) => changed), [...outcomes.values()].filter(({ error }) => error !== undefined)]
+    const mean = (pick: (error: { before: number; after: number }) => number) =>
+      done.reduce((sum, { error }) => sum + pick(error!), 0) / Math.max(1, done.length)
+    const fall = done.length === 0 ? '' : `: their mean error falls from ${percent(mean(({ before }) => before))} to ${percent(mean(({ after }) => after))}`
+    const summary = `weights of ${done.length} of ${fitted.length} nodes fitted on ${Math.min(options.rows, samples.rows)} samples${fall}`
+    return { model, decisions: [...foldedNodes(source, decisions, 'recover'), ...decisions], summary }
+  },
+}
