@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildVariant } from '../compress/build.js'
 import { openFile } from './file-subject.js'
-import { copyModel, variantFile } from './output-file.js'
+import { copyModel, outputOf } from './output-file.js'
 import { reportLines } from './report.js'
 import type { Terminal } from './terminal.js'
 
@@ -22,6 +22,7 @@ export interface CompressFileFlags {
  * @throws FlyweightError for a model, recipe or samples that cannot be used
  */
 export async function compressFile(terminal: Terminal, file: string, flags: CompressFileFlags): Promise<number> {
+  const outputFor = await outputOf(file, flags.out)
   const { digest, file: sourceFile, ...subject } = await openFile(file, flags)
   const workDir = await mkdtemp(join(tmpdir(), 'flyweight-compress-'))
   const bar = terminal.bar()
@@ -38,7 +39,7 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
       },
     })
     bar.stop()
-    const out = flags.out ?? variantFile(file, built.name)
+    const out = outputFor(built.name)
     const written = built.report.gate.admitted || flags.force === true
     if (written) await copyModel(built.file, out)
     if (!terminal.interactive) terminal.json({ out: written ? out : null, report: built.report })

@@ -31,13 +31,28 @@ export async function copyModel(from: string, to: string): Promise<void> {
 }
 
 /**
+ * Where a variant of `file` goes, by its name: into `out` where that is a folder, else to that very file; beside the
+ * model without `out`. To be asked before long work, not after.
+ * @throws FlyweightError `not_found` for an `out` in a folder that does not exist
+ */
+export async function outputOf(file: string, out: string | undefined): Promise<(variant: string) => string> {
+  if (out === undefined) return (variant) => variantFile(file, variant)
+  if (await isFolder(out)) return (variant) => variantFile(file, variant, out)
+  await checkFolderOf(out, '--out')
+  return () => out
+}
+
+/**
  * To be asked before long work, not after.
  * @throws FlyweightError `not_found` naming the flag, for a file whose folder does not exist
  */
-export async function checkPlotFile(file: string): Promise<void> {
-  const folder = await stat(dirname(file)).catch(() => undefined)
-  if (folder?.isDirectory() !== true)
-    throw new FlyweightError('not_found', `--plot: got ${file}, expected a file in a folder that exists: ${dirname(file)} does not`)
+export async function checkFolderOf(file: string, flag: string): Promise<void> {
+  if (!(await isFolder(dirname(file))))
+    throw new FlyweightError('not_found', `${flag}: got ${file}, expected a file in a folder that exists: ${dirname(file)} does not`)
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() === true
 }
 
 export async function writePlot(file: string, report: SearchReport): Promise<void> {

@@ -92,7 +92,7 @@ function addCompress(program: Command, done: (code: number) => void): void {
       .option('--budget <seconds>', `how long to search (recipe auto only; default ${DEFAULT_BUDGET_S})`, budget)
       .option('--plot <file>', 'draw the Pareto front into this .svg file (recipe auto only)', svgFile)
       .option('--model-version <version>', 'version of a served model (default: the newest)')
-      .option('-o, --out <file>', 'where the compressed file goes; with recipe auto, the folder for all of the front (files only)')
+      .option('-o, --out <file>', 'file or existing folder for the result; with recipe auto, the folder for all of the front (files only)')
       .option('--samples <path>', 'file or folder of sample inputs for calibration and fidelity: .npz, .npy, .jsonl, images (files only)')
       .option('--min-fidelity <number>', 'least fidelity the gate admits (files only)', fraction)
       .option('--force', 'write the file even when the gate rejects it (files only)'),

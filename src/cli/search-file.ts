@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { searchVariants } from '../compress/search/search.js'
 import { FlyweightError } from '../errors.js'
 import { openFile } from './file-subject.js'
-import { checkPlotFile, copyModel, variantFile, writePlot } from './output-file.js'
+import { checkFolderOf, copyModel, variantFile, writePlot } from './output-file.js'
 import { bestSoFar, searchLines, type SearchFlags } from './search-report.js'
 import type { Terminal } from './terminal.js'
 
@@ -22,7 +22,7 @@ export interface SearchFileFlags extends SearchFlags {
  * @throws FlyweightError for a model, samples or output folder that cannot be used
  */
 export async function searchFile(terminal: Terminal, file: string, { budget: budgetSeconds, plot, out, ...flags }: SearchFileFlags): Promise<number> {
-  if (plot !== undefined) await checkPlotFile(plot)
+  if (plot !== undefined) await checkFolderOf(plot, '--plot')
   const folder = out ?? dirname(file)
   await mkdir(folder, { recursive: true }).catch((cause: unknown) => {
     throw new FlyweightError('conflict', `--out: got ${folder}, expected a folder for the variants that a search finds`, { cause })

@@ -2,7 +2,7 @@
 import type { SearchJobResult } from '../jobs/search-job.js'
 import type { GatewayClient } from './client.js'
 import { followJob, type JobView } from './job-progress.js'
-import { checkPlotFile, writePlot } from './output-file.js'
+import { checkFolderOf, writePlot } from './output-file.js'
 import { bestSoFar, searchLines, type SearchFlags } from './search-report.js'
 import type { Terminal } from './terminal.js'
 
@@ -13,7 +13,7 @@ export async function search(
   model: string,
   { version, budget: budgetSeconds, plot }: SearchFlags & { version?: string },
 ): Promise<number> {
-  if (plot !== undefined) await checkPlotFile(plot)
+  if (plot !== undefined) await checkFolderOf(plot, '--plot')
   const { id } = await gateway.post<JobView>('/admin/compress', { model, recipe: 'auto', budgetSeconds, ...(version === undefined ? {} : { version }) })
   let best = bestSoFar(undefined)
   const done = await followJob(terminal, gateway, id, async ({ log = [], progress }) => {

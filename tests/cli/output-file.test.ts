@@ -1,5 +1,6 @@
-import { variantFile } from '#flyweight/cli/output-file.js'
-import { basename } from 'node:path'
+import { outputOf, variantFile } from '#flyweight/cli/output-file.js'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 describe('variantFile', () => {
@@ -13,5 +14,15 @@ describe('variantFile', () => {
     const names = ['a', 'b'].map((last) => basename(variantFile('m.onnx', `int8-static(exclude=${'/block/conv'.repeat(40)}${last})`)))
     expect(names[0]!.length).toBeLessThan(140)
     expect(names[0]).not.toBe(names[1])
+  })
+})
+
+describe('outputOf', () => {
+  it('takes a folder or a file, and says before the work that a folder is missing', async () => {
+    expect((await outputOf('models/digits.onnx', undefined))('int8')).toBe('models/digits.int8.onnx')
+    expect((await outputOf('models/digits.onnx', tmpdir()))('int8')).toBe(join(tmpdir(), 'digits.int8.onnx'))
+    expect((await outputOf('models/digits.onnx', join(tmpdir(), 'small.onnx')))('int8')).toBe(join(tmpdir(), 'small.onnx'))
+    const nowhere = join(tmpdir(), 'no-such-folder', 'small.onnx')
+    await expect(outputOf('models/digits.onnx', nowhere)).rejects.toThrow(`--out: got ${nowhere}, expected a file in a folder that exists`)
   })
 })
