@@ -24,8 +24,9 @@ const LARGEST_CODE = 2 ** 31 - 1
 interface Target {
   /** As it was before quantization. */
   node: NodeProto
-  /** Quantized weights less those of `node`, in their layout. */
-  error: TensorProto
+  weights: { dims: readonly number[]; axis: number }
+  /** Quantized weights less those of `node`, element by element. */
+  errorAt(i: number): number
   channels: number
   /** Takes `shift`, one a channel, out of the output. */
   subtract(shift: Float64Array): unknown
@@ -76,7 +77,7 @@ function targetOf(node: NodeProto, { model, index, referenceIndex }: Sides): Tar
   if (read === undefined || codes === undefined || scales === undefined) return undefined
   const axis = intAttribute(read, 'axis', 1)
   const inner = weights.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1)
-  const error = Float32Array.from(weights.values, (value, i) => Number(codes[i]) * Number(scales[Math.floor(i / inner) % scales.length]) - value)
+  const errorAt = (i: number) => Number(codes[i]) * Number(scales[Math.floor(i / inner) % scales.length]) - weights.values[i]!
   const channels = scales.length
   const subtract =
     node.opType === 'MatMul'
@@ -84,7 +85,7 @@ function targetOf(node: NodeProto, { model, index, referenceIndex }: Sides): Tar
       : biasCodes && biasScales
         ? (shift: Float64Array) => subtractCodes(biasCodes, biasScales, shift)
         : inFloatBias(node, channels, model, index)
-  return subtract && { node: before, error: tensorProto(`${output}::weight.error`, 'float32', weights.dims, error), channels, subtract }
+  return subtract && { node: before, weights: { dims: weights.dims, axis }, errorAt, channels, subtract }
 }
 
 function subtractCodes(codes: TensorProto, scale: TensorProto, shift: Float64Array): void {
@@ -118,19 +119,20 @@ function inConstantAfter(output: string, channels: number, model: Model, index: 
 
 /**
  * Mean over rows and positions of what each target computes with the errors of its weights in place of them. All is
- * linear, so inputs are averaged first, and inside the graph: one number a channel and batch leaves the runtime.
+ * linear, so inputs are averaged first, and inside the graph: few numbers a batch leave the runtime. Products are computed
+ * here, so that the errors of large weights are nowhere all in memory; convolutions, whose borders differ, by the runtime.
  */
 async function meanShifts(
   reference: Model,
   targets: readonly Target[],
   { samples, threads, workDir, maxBatch, signal, onProgress }: PassContext,
 ): Promise<Float64Array[]> {
-  const sums = targets.map(({ channels }) => new Float64Array(channels))
-  if (targets.length === 0) return sums
+  if (targets.length === 0) return []
   const unique = tensorNames(reference)
   const observed = targets.map((target) => ({ ...target, mean: unique(`${target.node.output[0]}::shift`) }))
-  const outputs = observed.map(({ mean, channels }) => valueInfo(mean, 'float32', [channels]))
-  const added = { nodes: observed.flatMap(shiftNodes), initializers: targets.map(({ error }) => error) }
+  const sums = targets.map((target) => new Float64Array(target.node.opType === 'Conv' ? target.channels : productWidth(target)))
+  const outputs = observed.map(({ mean }, i) => valueInfo(mean, 'float32', [sums[i]!.length]))
+  const added = { nodes: observed.flatMap(meanNodes), initializers: observed.filter(({ node }) => node.opType === 'Conv').map(errorTensor) }
   const few = evenlySpaced(samples, MOST_ROWS)
   const session = await openModel(modelUpTo(reference, outputs, added), { threads, workDir })
   try {
@@ -139,7 +141,7 @@ async function meanShifts(
       const found = await session.run(feeds)
       for (const [i, { mean, node }] of observed.entries()) {
         const [sum, means] = [sums[i]!, found[mean]!.data as Float32Array]
-        means.forEach((value, channel) => (sum[channel]! += (value * count) / few.rows))
+        means.forEach((value, place) => (sum[place]! += (value * count) / few.rows))
         if (!sum.every(Number.isFinite)) throw new FlyweightError('invalid_model', `what node "${node.name}" reads is not finite on samples`)
       }
       onProgress?.((from + count) / few.rows, `correcting biases ${from + count}/${few.rows}`)
@@ -147,31 +149,45 @@ async function meanShifts(
   } finally {
     await session.release()
   }
-  return sums
+  return targets.map((target, i) => (target.node.opType === 'Conv' ? sums[i]! : productShift(target, sums[i]!)))
 }
 
-/** Conv(mean of x over rows, ΔW), averaged over positions; of products, the mean of all rows of x by ΔW. */
-function shiftNodes({ node, error, mean }: Target & { mean: string }): NodeProto[] {
+/** Elements of a row that a product reads. */
+function productWidth({ weights: { dims, axis } }: Target): number {
+  return dims[1 - axis]!
+}
+
+/** ΔW times the mean row. */
+function productShift({ weights: { axis }, errorAt, channels }: Target, mean: Float64Array): Float64Array {
+  const shift = new Float64Array(channels)
+  const [alongChannels, alongRow] = axis === 0 ? [mean.length, 1] : [1, channels]
+  for (let channel = 0; channel < channels; channel++) {
+    for (let k = 0; k < mean.length; k++) shift[channel]! += errorAt(channel * alongChannels + k * alongRow) * mean[k]!
+  }
+  return shift
+}
+
+function errorTensor({ node, weights: { dims }, errorAt }: Target): TensorProto {
+  const values = Float32Array.from({ length: dims.reduce((product, dim) => product * dim, 1) }, (_, i) => errorAt(i))
+  return tensorProto(`${node.output[0]}::weight.error`, 'float32', dims, values)
+}
+
+/** Conv(mean of x over rows, ΔW), averaged over positions; of products, the mean of all rows of x. */
+function meanNodes(target: Target & { mean: string }): NodeProto[] {
+  const { node, weights, mean } = target
   const name = (part: string) => `${mean}.${part}`
   const constant = (part: string, values: readonly number[]) =>
     makeNode('Constant', [], [name(part)], { attributes: { value: tensorProto('', 'int64', [values.length], values) } })
   const reduce = (from: string, axes: string, to: string, keepdims: 0 | 1) => makeNode('ReduceMean', [from, name(axes)], [to], { attributes: { keepdims } })
+  const [input = '', output = ''] = [node.input[0], node.output[0]]
+  if (node.opType !== 'Conv') {
+    const rows = [constant('shape', [-1, productWidth(target)]), makeNode('Reshape', [input, name('shape')], [name('flat')])]
+    return [...rows, constant('rows', [0]), reduce(name('flat'), 'rows', mean, 0)]
+  }
   const applied = shallowCopy(node)
   applied.name = name('applied')
-  applied.input = [name('input'), error.name]
+  applied.input = [name('input'), `${output}::weight.error`]
   applied.output = [name('output')]
-  const [input = ''] = node.input
-  if (node.opType === 'Conv') {
-    const positions = error.dims.slice(2).map((_, axis) => axis + 2)
-    return [constant('rows', [0]), reduce(input, 'rows', name('input'), 1), applied, constant('all', [0, ...positions]), reduce(name('output'), 'all', mean, 0)]
-  }
-  const width = Number(error.dims[intAttribute(node, 'transB', 0) === 0 ? 0 : 1])
-  return [
-    constant('shape', [-1, width]),
-    makeNode('Reshape', [input, name('shape')], [name('flat')]),
-    constant('rows', [0]),
-    reduce(name('flat'), 'rows', name('input'), 1),
-    applied,
-    reduce(name('output'), 'rows', mean, 0),
-  ]
+  const positions = weights.dims.slice(2).map((_, axis) => axis + 2)
+  return [constant('rows', [0]), reduce(input, 'rows', name('input'), 1), applied, constant('all', [0, ...positions]), reduce(name('output'), 'all', mean, 0)]
 }
