@@ -1,16 +1,14 @@
 // What a search looks up in a quantized candidate to mix precisions: how long its nodes take and which of them make
-// its error, by short trials on a few rows. What follows from the figures is mixed.ts's business.
-import { mkdtemp, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+// its error. How the error is found out is output-error.ts's business, what follows from the figures mixed.ts's.
+import { cp, mkdtemp } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { nodeTimes, type NodeTime } from '../../runtime/node-times.js'
-import { buildVariant, type BuildResult } from '../build.js'
+import type { BuildResult } from '../build.js'
 import type { Model } from '../passes/pass.js'
-import { holdOut, type Samples } from '../samples.js'
-import { excluding, sensitiveSets, slowNodes, timesByLabel } from './mixed.js'
 import type { TrialRequest } from './contender.js'
+import { excluding, sensitiveSets, slowNodes, timesByLabel } from './mixed.js'
+import { errorByBuild, errorByBypass } from './output-error.js'
 
-/** Rows to calibrate on and to compare on: enough to rank nodes by. */
-const [CALIBRATION_ROWS, EVALUATION_ROWS] = [16, 32]
 /** Scores from here on leave nothing to gain that would be noticed. */
 const GOOD_ENOUGH = 0.998
 /** Rows of the batch that nodes are timed at. */
@@ -19,43 +17,37 @@ const RUNS = 5
 
 /** What a trial leaves behind for mixing precisions. */
 export interface Insight {
+  recipe: string
   /** Labels of the nodes that the recipe quantized, in order. */
   quantized: readonly string[]
   times: readonly NodeTime[]
   fidelity: number
+  /** A copy of the model, where its quantization can be taken out of it node by node. */
+  file: string | undefined
 }
 
-export async function examine({ file, report }: BuildResult, request: TrialRequest): Promise<Insight> {
+/** Looks at a variant while it is there; a copy that may be needed later goes into `folder`. */
+export async function examine(recipe: string, { file, report }: BuildResult, request: TrialRequest, folder: string): Promise<Insight> {
   const quantized = report.nodes.filter(({ action }) => action === 'done').map(({ node }) => node)
-  return { quantized, times: await timesOf(file, request), fidelity: report.fidelity.score }
-}
-
-export interface Subject {
-  recipe: string
-  insight: Insight
-  source: Model
-  request: TrialRequest
-  /** Takes the short trials' folders. */
-  folder: string
+  const fidelity = report.fidelity.score
+  const needed = fidelity < GOOD_ENOUGH && report.recipe.some(({ pass }) => pass === 'int8-static')
+  return { recipe, quantized, times: await timesOf(file, request), fidelity, file: needed ? await copied(file, folder) : undefined }
 }
 
 /** Recipes with some nodes in float, the most promising first; none where the candidate is as good as it can be, or time is up. */
-export async function mixedRecipes({ recipe, insight, source, request, folder }: Subject): Promise<string[]> {
-  const { quantized, fidelity, times } = insight
+export async function mixedRecipes(insight: Insight, { source, request, folder }: { source: Model; request: TrialRequest; folder: string }): Promise<string[]> {
+  const { recipe, quantized, fidelity, times, file } = insight
   const before = timesByLabel(await timesOf(request.sourceFile, request), source.graph)
   const slow = slowNodes(quantized, before, timesByLabel(times, source.graph))
-  const errorWithout = async (labels: readonly string[]) =>
-    request.signal.aborted ? undefined : errorOf(excluding(recipe, [...slow, ...labels]), request, folder)
-  const faithful = fidelity >= GOOD_ENOUGH
-  const sets = faithful
-    ? []
-    : await sensitiveSets(
-        quantized.filter((label) => !slow.includes(label)),
-        (label) => before.get(label) ?? 0,
-        errorWithout,
-      )
-  const all = [...(slow.length > 0 && slow.length < quantized.length ? [[]] : []), ...sets]
-  return [...new Set(all.map((labels) => excluding(recipe, [...slow, ...labels])))]
+  const sets: string[][] = []
+  if (fidelity < GOOD_ENOUGH) {
+    const probe = file === undefined ? errorByBuild(recipe, request, folder) : errorByBypass(file, request)
+    const floatBut = (labels: readonly string[]) => probe.errorWith(quantized.filter((label) => !labels.includes(label)))
+    sets.push(...(await sensitiveSets(quantized, (label) => before.get(label) ?? 0, floatBut)))
+    await probe.release()
+  }
+  const all = slow.length > 0 && slow.length < quantized.length ? [...sets, slow] : sets
+  return all.map((labels) => excluding(recipe, labels))
 }
 
 /** None where they cannot be had or time is up: precisions can be mixed without. */
@@ -63,29 +55,8 @@ function timesOf(file: string, { feedsAt, maxBatch, device, threads, signal }: T
   return nodeTimes(file, { feeds: feedsAt(Math.min(TIMED_ROWS, maxBatch)), device, threads, runs: RUNS, signal }).catch(() => [])
 }
 
-/** Power of the error of all outputs relative to theirs, summed: infinite where the model cannot be built; undefined where time is up. */
-async function errorOf(recipe: string, request: TrialRequest, folder: string): Promise<number | undefined> {
-  const workDir = await mkdtemp(join(folder, 'short-'))
-  try {
-    const divided = request.evaluation === undefined ? holdOut(request.samples) : { calibration: request.samples, evaluation: request.evaluation }
-    const samples = firstRows(divided.calibration, CALIBRATION_ROWS)
-    const evaluation = firstRows(divided.evaluation, EVALUATION_ROWS)
-    const { report } = await buildVariant({ ...request, request: recipe, samples, evaluation, batches: [], workDir })
-    return Object.values(report.fidelity.outputs).reduce((sum, { sqnrDb }) => sum + 10 ** (-sqnrDb / 10), 0)
-  } catch {
-    return request.signal.aborted ? undefined : Infinity
-  } finally {
-    await rm(workDir, { recursive: true, force: true })
-  }
-}
-
-function firstRows(samples: Samples, most: number): Samples {
-  const { rows, digest, labels, alike } = samples
-  return {
-    rows: Math.min(rows, most),
-    digest: `${digest}/first ${most}`,
-    labels,
-    take: (from, count) => samples.take(from, count),
-    ...(alike === undefined ? {} : { alike: (from: number, count: number) => samples.alike?.(from, count) ?? count }),
-  }
+async function copied(file: string, folder: string): Promise<string> {
+  const copy = await mkdtemp(join(folder, 'examined-'))
+  await cp(dirname(file), copy, { recursive: true })
+  return join(copy, basename(file))
 }

@@ -6,14 +6,10 @@ import { labelOf } from '../passes/decisions.js'
 import { GraphIndex } from '../../onnx/graph.js'
 import { parseRecipe, recipeName } from '../recipe.js'
 
-/** Groups of nodes that are left out one after the other, at most. */
-const MOST_GROUPS = 6
-/** A group that makes less than this share of the error is not worth the time it would take in float. */
-const LEAST_SHARE = 0.1
-/** Part of a group's share that a half must make for the other half to be left quantized. */
-const NARROWING = 0.8
-/** Error shares that are worth a trial each: beyond, little is left to gain. */
-const MOST_PROPOSALS = 3
+/** Groups of about equal cost that are looked at first, and how often one is divided further. */
+const [FIRST_GROUPS, MOST_DIVISIONS] = [4, 8]
+/** Shares of the error whose nodes are worth a trial in float. */
+const WANTED_SHARES = [0.5, 0.8, 0.95]
 /** An integer kernel must be this much faster than the float one to make up for the conversions around it. */
 const WORTHWHILE = 0.9
 
@@ -72,45 +68,64 @@ export function divideByCost(labels: readonly string[], costOf: (label: string) 
   return groups.filter((group) => group !== undefined)
 }
 
+interface Leaf {
+  labels: readonly string[]
+  /** Error that the model has when only these nodes are quantized, beyond what it has when none is. */
+  error: number
+}
+
 /**
- * Finds the nodes that make most of a quantized model's error, by leaving groups of them in float: sets of nodes to
- * exclude, from the one that gains most for its size to all that matter. `errorWithout` gives the error of the model
- * with those nodes in float, or undefined when time is up; errors add up, as the power of noise does.
+ * Finds the nodes that make most of a quantized model's error, by quantizing groups of them alone and dividing the group
+ * that makes most again and again: sets of nodes to exclude, which together make half of the error, or nearly all of it.
+ * Errors of single groups add up as long as they are small, which those of leaving single groups out do not once the
+ * outputs are ruined. `errorOf` gives the error with only these nodes quantized, or undefined when time is up.
  */
 export async function sensitiveSets(
   quantized: readonly string[],
   costOf: (label: string) => number,
-  errorWithout: (labels: readonly string[]) => Promise<number | undefined>,
+  errorOf: (labels: readonly string[]) => Promise<number | undefined>,
 ): Promise<string[][]> {
-  const whole = await errorWithout([])
-  if (whole === undefined || !(whole > 0 && whole < Infinity)) return []
-  const shareOf = async (labels: readonly string[]) => {
-    const error = await errorWithout(labels)
-    return error === undefined ? undefined : 1 - error / whole
+  const base = await errorOf([])
+  if (base === undefined || !Number.isFinite(base)) return []
+  const measured = async (groups: readonly string[][]): Promise<Leaf[] | undefined> => {
+    const leaves: Leaf[] = []
+    for (const labels of groups) {
+      const error = await errorOf(labels)
+      if (error === undefined) return undefined
+      leaves.push({ labels, error: Math.max(0, error - base) })
+    }
+    return leaves
   }
-  const ranked: { labels: readonly string[]; share: number }[] = []
-  for (const labels of divideByCost(quantized, costOf, MOST_GROUPS)) {
-    const share = await shareOf(labels)
-    if (share === undefined) break
-    if (share >= LEAST_SHARE) ranked.push({ labels, share })
+  let leaves = await measured(divideByCost(quantized, costOf, FIRST_GROUPS))
+  if (leaves === undefined) return []
+  for (let division = 0; division < MOST_DIVISIONS; division++) {
+    const [worst] = leaves.filter(({ labels }) => labels.length > 1).sort((a, b) => b.error - a.error)
+    const halves: Leaf[] | undefined = worst === undefined || worst.error === 0 ? undefined : await measured(halvesOf(worst.labels, costOf))
+    if (halves === undefined) break
+    leaves = [...leaves.filter((leaf) => leaf !== worst), ...halves]
   }
-  ranked.sort((a, b) => b.share - a.share)
-  const sets: string[][] = []
-  for (const group of ranked.slice(0, MOST_PROPOSALS)) sets.push([...(sets.at(-1) ?? []), ...(await narrowed(group, shareOf))])
-  return sets
+  return setsOf(leaves, costOf).filter((set) => set.length < quantized.length)
 }
 
-/** The half of a group that makes nearly all of its error, and the half of that, as long as there is one. */
-async function narrowed(
-  { labels, share }: { labels: readonly string[]; share: number },
-  shareOf: (labels: readonly string[]) => Promise<number | undefined>,
-): Promise<readonly string[]> {
-  if (labels.length < 2) return labels
+function halvesOf(labels: readonly string[], costOf: (label: string) => number): string[][] {
+  const halves = divideByCost(labels, costOf, 2)
   const middle = Math.ceil(labels.length / 2)
-  for (const half of [labels.slice(0, middle), labels.slice(middle)]) {
-    const own = await shareOf(half)
-    if (own === undefined) return labels
-    if (own >= NARROWING * share) return narrowed({ labels: half, share: own }, shareOf)
+  return halves.length === 2 ? halves : [labels.slice(0, middle), labels.slice(middle)]
+}
+
+/** The groups with most error for their cost, until they make each of the wanted shares. */
+function setsOf(leaves: readonly Leaf[], costOf: (label: string) => number): string[][] {
+  const density = ({ labels, error }: Leaf) => error / (labels.reduce((sum, label) => sum + costOf(label), 0) + 1)
+  const ranked = leaves.filter(({ error }) => error > 0).sort((a, b) => density(b) - density(a))
+  const total = ranked.reduce((sum, { error }) => sum + error, 0)
+  const sets: string[][] = []
+  const set: string[] = []
+  let error = 0
+  for (const leaf of ranked) {
+    set.push(...leaf.labels)
+    const before = error / total
+    error += leaf.error
+    if (WANTED_SHARES.some((share) => before < share && error / total >= share)) sets.push([...set])
   }
-  return labels
+  return sets
 }

@@ -76,7 +76,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
       context.onProgress?.(progress(elapsed() / budgetSeconds, trials.length + fraction, trials.length + left), `${recipe}: ${step}`)
     const look = canBeMixed(recipe)
       ? async (built: BuildResult) => {
-          insights.set(recipe, await examine(built, request))
+          insights.set(recipe, await examine(recipe, built, request, context.workDir))
         }
       : undefined
     return tryRecipe(
@@ -91,7 +91,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
     context.onProgress?.(progress(elapsed() / budgetSeconds, trials.length, trials.length + 1), `${recipe}: looking for nodes to leave in float`)
     const mixingEnd = stopAfter(budgetSeconds * MIXING_SHARE, trialsEnd.signal)
     try {
-      const recipes = await mixedRecipes({ recipe, insight, source: model, request: { ...request, signal: mixingEnd.signal }, folder: context.workDir })
+      const recipes = await mixedRecipes(insight, { source: model, request: { ...request, signal: mixingEnd.signal }, folder: context.workDir })
       return recipes.map((found) => ({ recipe: found }))
     } finally {
       mixingEnd.clear()

@@ -25,7 +25,7 @@ const SOURCE = 'fp32'
 export function reportOf({ budgetSeconds, elapsedSeconds, reference, trials, digests }: Story): SearchReport {
   const contenders = trials.flatMap(({ contender }) => contender ?? [])
   const { beatenBy } = divide<Standing>([reference, ...contenders])
-  const nameOf = new Map<Standing, string>([[reference, SOURCE], ...contenders.map((contender): [Standing, string] => [contender, contender.recipe])])
+  const nameOf = new Map<Standing, string>([[reference, SOURCE], ...contenders.map((contender): [Standing, string] => [contender, contender.built.name])])
   const fate = (entry: Standing, inFront: string): Pick<SearchCandidate, 'fate' | 'reason'> => {
     const winner = beatenBy.get(entry)
     if (winner === undefined) return { fate: 'front', reason: inFront }
