@@ -11,7 +11,8 @@ import { modelUpTo } from '../calibration/model-up-to.js'
 import { openModel } from '../open-model.js'
 import { labelOf } from '../passes/decisions.js'
 import type { Model, PassContext } from '../passes/pass.js'
-import { batchesOf, evenlySpaced, rowsOf, type Samples } from '../samples.js'
+import { batchesOf, type Samples } from '../samples.js'
+import { HELD_OUT } from './divide.js'
 import { keptChannels } from './kept.js'
 import { layerOf, sumAfter, type Layer } from './layer.js'
 import { solve, workOf, type Change, type GroupMoments } from './least-squares.js'
@@ -21,10 +22,15 @@ import { choosePositions, positionsOf, unfold, type LayerTensors, type Rows } fr
 
 export interface FitOptions {
   ridge: number
-  rows: number
   positions: number
   seed: number
   exclude: ReadonlySet<string>
+}
+
+export interface FitRequest {
+  original: Model
+  parts: { fitted: Samples; held: Samples }
+  options: FitOptions
 }
 
 export interface Outcome {
@@ -34,8 +40,6 @@ export interface Outcome {
   error?: { before: number; after: number }
 }
 
-/** One in so many samples is held out. */
-const HELD_OUT = 4
 /** Ridges tried, each ten times the one before, as long as the error on held-out samples falls. */
 const MOST_RIDGES = 4
 /** Bytes of sums held at a time; one layer is always allowed. */
@@ -57,7 +61,7 @@ interface Fit {
 }
 
 /** Changes `model` in place; an outcome for each of its nodes. Names are those of `original`. */
-export async function fitLayers(model: Model, original: Model, options: FitOptions, context: PassContext): Promise<Map<NodeProto, Outcome>> {
+export async function fitLayers(model: Model, { original, parts, options }: FitRequest, context: PassContext): Promise<Map<NodeProto, Outcome>> {
   const outcomes = new Map<NodeProto, Outcome>()
   const index = new GraphIndex(model.graph)
   const known = new Set(original.graph.node.flatMap(({ output }) => output))
@@ -69,7 +73,6 @@ export async function fitLayers(model: Model, original: Model, options: FitOptio
     else layers.set(node, layer)
   }
   const kept = keptChannels(model)
-  const samples = evenlySpaced(context.samples, options.rows)
   const multiplier = await openMultiplier(context.threads)
   try {
     const { levels, depths } = levelsOf(model.graph, new Set(layers.keys()))
@@ -82,7 +85,7 @@ export async function fitLayers(model: Model, original: Model, options: FitOptio
     for (const [done, step] of steps.entries()) {
       context.onProgress?.(done / steps.length, `fitting ${step.map(({ node }) => labelOf(node)).join(', ')}`)
       const fits = step.map((layer) => emptyFit(layer, targetOf(layer), kept.get(layer.output)))
-      await gather(fits, { model, original, samples, multiplier, options, context })
+      await gather(fits, { model, original, parts, multiplier, options, context })
       for (const fit of fits) outcomes.set(fit.layer.node, await finish(fit, options, multiplier))
     }
   } finally {
@@ -113,17 +116,14 @@ function emptyFit(layer: Layer, target: string, channels: readonly number[] | un
   return { layer, target, channels, moments: refusal === undefined ? emptyMoments(layer) : [], held: [], refusal }
 }
 
-interface Gathering {
+interface Gathering extends FitRequest {
   model: Model
-  original: Model
-  samples: Samples
   multiplier: Multiplier
-  options: FitOptions
   context: PassContext
 }
 
 /** Runs both models on all samples, and adds what the layers read and put out to their systems. */
-async function gather(fits: readonly Fit[], { model, original, samples, multiplier, options, context }: Gathering): Promise<void> {
+async function gather(fits: readonly Fit[], { model, original, parts, multiplier, options, context }: Gathering): Promise<void> {
   const computed = new Set(model.graph.node.flatMap(({ output }) => output))
   const inputs = fits.map(({ layer }) => layer.input).filter((name) => computed.has(name))
   const outputs = fits.map(({ target }) => target)
@@ -138,7 +138,7 @@ async function gather(fits: readonly Fit[], { model, original, samples, multipli
     const [present, goal] = [await open(model, [...inputs, ...outputs]), await open(original, outputs)]
     const random = mulberry32(options.seed)
     for (const held of [false, true]) {
-      const part = rowsOf(samples, heldOutRows(samples.rows, held))
+      const part = held ? parts.held : parts.fitted
       for (const { from, count, feeds } of batchesOf(part, Math.min(CALIBRATION_BATCH, context.maxBatch))) {
         context.signal?.throwIfAborted()
         const [now, wanted] = [await present.run(feeds), await goal.run(feeds)]
@@ -156,11 +156,6 @@ async function gather(fits: readonly Fit[], { model, original, samples, multipli
   } finally {
     for (const session of sessions) await session.release()
   }
-}
-
-function heldOutRows(count: number, held: boolean): number[] {
-  const isHeld = (row: number) => row % HELD_OUT === HELD_OUT - 1 || (count < HELD_OUT && row === count - 1)
-  return Array.from({ length: count }, (_, row) => row).filter((row) => isHeld(row) === held)
 }
 
 async function add(

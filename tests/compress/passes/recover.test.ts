@@ -188,7 +188,9 @@ describe('recover', () => {
     const test = noiseSamples([16], 8)
     expect(await error(original, model, test)).toBeGreaterThan((await error(original, pruned, test)) + 3)
     expect(decisions.filter(({ action }) => action === 'done').map(({ node: name }) => name)).toEqual(['a2', 'a3', 'y'])
-    expect(summary).toMatch(/^weights of 3 of 3 nodes fitted on 256 samples: their mean error falls from .* % to .* %$/)
+    expect(summary).toMatch(
+      /^weights of 3 of 3 nodes fitted on 192 samples: the model's outputs on held-out samples err by .* % of their energy in place of .* %$/,
+    )
   })
 
   it('lets the last layer of a sum make up for what the others lost', async () => {
@@ -285,6 +287,24 @@ describe('recover', () => {
       reason: expect.stringMatching(/^fitting its weights does not help: error on held-out samples/),
     })
     expect(valuesOf(model, 'v')).toEqual(valuesOf(pruned, 'v'))
+  })
+
+  it('takes everything back where the outputs of the model come no closer', async () => {
+    const w = weights('w', [9, 2], { seed: 8 })
+    // The first output can be fitted; the second is all but right, has too few samples, and is what counts afterwards.
+    const damaged = tensorProto(
+      'w',
+      'float32',
+      [9, 2],
+      floats(w).map((value, i) => (i === 17 ? 0 : i % 2 === 0 ? value / 2 : value)) as Float32Array<ArrayBuffer>,
+    )
+    const build = (of: TensorProto) =>
+      network([9], ['n', 2], [node('MatMul', ['x', 'w'], ['a']), node('Mul', ['a', 'gain'], ['y'])], [of, tensorProto('gain', 'float32', [2], [1e-4, 1e4])])
+    const pruned = build(damaged)
+    const { model, decisions, summary } = await recovered(build(w), pruned, noiseSamples([9], 12), { ridge: 1e-9 })
+    expect(decisions[0]).toMatchObject({ node: 'a', action: 'skipped', reason: expect.stringContaining("; taken back: with all fits, the model's outputs") })
+    expect(summary).toMatch(/so all is taken back$/)
+    expect(valuesOf(model, 'w')).toEqual(valuesOf(pruned, 'w'))
   })
 
   it('leaves alone what it cannot fit, with a reason', async () => {
