@@ -7,7 +7,6 @@ import { isSearch } from '#flyweight/compress/recipe.js'
 import { searchVariants } from '#flyweight/compress/search/search.js'
 import { messageOf } from '#flyweight/errors.js'
 import { feedSource } from '#flyweight/jobs/feed-source.js'
-import { inspectModel } from '#flyweight/runtime/probation.js'
 import { models } from './cases.mjs'
 import { evaluationSamples, scoreVariant } from './prepare.mjs'
 
@@ -22,9 +21,8 @@ process.once('message', (cell) => {
 
 /** Rows of the table: one for a recipe; for `auto` one for the search and one for each variant that it keeps. */
 async function measure(cell) {
-  const { model, file, folder } = cell
+  const { model, file, folder, signature } = cell
   const { task, batches, fidelityRows = Number.POSITIVE_INFINITY } = models[model]
-  const { signature } = await inspectModel(file)
   const samplesDir = task === undefined ? undefined : join(folder, 'calibration')
   const { samples, synthetic, feedsAt } = await feedSource({ file, signature, samplesDir, device: 'cpu', threads: 1 })
   const evaluation = task === undefined ? undefined : await evaluationSamples(folder, signature)
@@ -71,23 +69,25 @@ async function search({ file, recipe, workDir, searchSeconds }, source, { option
   const peakMiB = residentPeakMiB()
   const fates = new Map()
   for (const { fate } of report.candidates) fates.set(fate, (fates.get(fate) ?? 0) + 1)
-  const offered = kept.filter((variant) => variant.offered)
+  const faster = kept.filter(({ sizeOnly }) => !sizeOnly).length
   const rows = [
     {
       recipe,
       seconds: report.elapsedSeconds,
       peakMiB,
-      verdict: `${offered.length === 0 ? 'nothing is faster than fp32 at every batch size' : `offers ${offered.length}`}; candidates: ${Array.from(fates, ([fate, count]) => `${count} ${fate}`).join(', ')}`,
+      verdict: `${faster === 0 ? 'nothing is faster than fp32 at every batch size' : `${faster} faster than fp32 at every batch size`}; candidates: ${Array.from(fates, ([fate, count]) => `${count} ${fate}`).join(', ')}`,
     },
   ]
-  for (const variant of kept) {
-    const { seconds } = report.candidates.find((candidate) => candidate.recipe === variant.name)
+  for (const { name, file: variantFile, report: decisions, sizeOnly } of kept) {
+    // The search measures what it keeps once more: the ratios of its report are the later ones.
+    const { seconds, ratios } = report.candidates.find((candidate) => candidate.recipe === name)
     rows.push({
-      recipe: `auto: ${variant.name}`,
+      recipe: `auto: ${name}`,
       seconds,
-      ...figuresOf(variant.report),
-      ...(await score(variant.file)),
-      verdict: variant.offered ? 'offered' : 'kept for its size',
+      ...figuresOf(decisions),
+      ratios: ratiosByBatch(ratios),
+      ...(await score(variantFile)),
+      verdict: sizeOnly ? 'kept for its size: answers only when pinned' : 'kept',
     })
   }
   return rows
@@ -98,9 +98,13 @@ function figuresOf({ variantBytes, sourceBytes, gate, fidelity }) {
     bytes: variantBytes,
     sourceBytes,
     sourceMs: Object.fromEntries(gate.latencies.map(({ batch, parentP50Ms }) => [batch, parentP50Ms])),
-    ratios: Object.fromEntries(gate.latencies.map(({ batch, ratio }) => [batch, ratio])),
+    ratios: ratiosByBatch(gate.latencies),
     fidelity: fidelity.score,
   }
+}
+
+function ratiosByBatch(latencies) {
+  return Object.fromEntries(latencies.map(({ batch, ratio }) => [batch, ratio]))
 }
 
 function residentPeakMiB() {

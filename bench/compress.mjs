@@ -1,6 +1,6 @@
 // `npm run bench:compress`: every model × recipe, each in a process of its own, as Markdown tables: seconds to
 // produce, peak resident memory, bytes, latency against fp32 (interleaved, median, one thread), fidelity, accuracy and
-// the gate's verdict. Progress goes to stderr; a failure is a row, not the end.
+// the gate's verdict. Progress goes to stderr; a failure is a row, not the end, and Ctrl-C prints what there is.
 import { fork } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
@@ -54,31 +54,41 @@ const cells = chosen.reduce((sum, model) => sum + recipesFor(model).length, 0)
 const begin = performance.now()
 const temporary = mkdtempSync(join(tmpdir(), 'flyweight-bench-'))
 const measuredModels = []
+// The process in progress gets the signal too, and its row is dropped.
+let interrupted = false
+process.once('SIGINT', () => (interrupted = true))
 try {
-  for (const model of chosen) measuredModels.push(await measureModel(model))
+  for (const model of chosen) if (!interrupted) measuredModels.push(await measureModel(model))
 } finally {
   rmSync(temporary, { recursive: true })
 }
+progress(interrupted ? 'interrupted' : 'done')
 const machine = `${cpus()[0]?.model}, ${cpus().length} cores; Node ${process.versions.node}, ${runtimeVersion}; one thread${flags.quick ? '; `--quick`' : ''}.`
 console.log(machine)
 for (const { model, table } of measuredModels) console.log(`\n### ${model}\n\n${table.join('\n')}`)
-if (flags.json !== undefined)
-  writeFileSync(flags.json, `${JSON.stringify({ machine, models: measuredModels.map(({ model, accuracy, rows }) => ({ model, accuracy, rows })) }, null, 2)}\n`)
-if (flags.markdown !== undefined) {
-  const sections = [{ model: 'machine', table: [machine] }, ...measuredModels]
-  const text = sections.reduce((document, { model, table }) => replaceSection(document, model, table), readFileSync(flags.markdown, 'utf8'))
-  writeFileSync(flags.markdown, text)
+if (flags.json !== undefined) {
+  const figures = { machine, models: measuredModels.map(({ model, accuracy, rows }) => ({ model, accuracy, rows })) }
+  writeFileSync(flags.json, `${JSON.stringify(figures, null, 2)}\n`)
 }
+if (flags.markdown !== undefined && !interrupted) {
+  const sections = [{ model: 'machine', table: [machine] }, ...measuredModels]
+  writeFileSync(
+    flags.markdown,
+    sections.reduce((document, { model, table }) => replaceSection(document, model, table), readFileSync(flags.markdown, 'utf8')),
+  )
+}
+process.exitCode = interrupted ? 130 : 0
 
 async function measureModel(model) {
   const folder = join(temporary, model)
   mkdirSync(folder)
   progress(`${model}: making its inputs`)
-  const { file, accuracy } = await prepareModel(model, folder, { quick: flags.quick })
+  const { file, signature, accuracy } = await prepareModel(model, folder, { quick: flags.quick })
   if (accuracy !== undefined) progress(`${model}: fp32 has ${(100 * accuracy).toFixed(1)} % ${models[model].task.metric}`)
   const rows = []
   for (const recipe of recipesFor(model)) {
-    const measured = await measure({ model, file, folder, recipe })
+    const measured = await measure({ model, file, folder, signature, recipe })
+    if (interrupted) break
     rows.push(...measured)
     done += 1
     progress(`${done} of ${cells}: ${model} ${recipe}: ${measured[0].verdict}`)

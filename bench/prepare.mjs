@@ -9,18 +9,18 @@ import { models } from './cases.mjs'
 
 /**
  * Writes what the cells of a model need into `folder`.
- * @returns the model's file, and the accuracy of fp32 where there is a task
+ * @returns the model's file, what it takes and gives, and the accuracy of fp32 where there is a task
  */
 export async function prepareModel(name, folder, { quick }) {
   const { build, task } = models[name]
   const file = models[name].file ?? join(folder, 'source.onnx')
   if (build !== undefined) await saveModel(build(), file)
-  if (task === undefined) return { file }
-  const truth = await task.write(folder, { quick, file })
   const { signature } = await inspectModel(file)
+  if (task === undefined) return { file, signature }
+  const truth = await task.write(folder, { quick, file })
   const reference = await answersOfModel(name, file, { folder, evaluation: await evaluationSamples(folder, signature) })
   writeFileSync(join(folder, 'answers.json'), JSON.stringify({ truth, reference }))
-  return { file, accuracy: task.accuracy(reference, truth) }
+  return { file, signature, accuracy: task.accuracy(reference, truth) }
 }
 
 export function evaluationSamples(folder, signature) {

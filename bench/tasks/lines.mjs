@@ -34,8 +34,13 @@ export const reading = {
   },
   answers: (session, { evaluation }) =>
     answersOf(session, evaluation, { batch: BATCH, answer: (scores, [steps, classes]) => decode(scores, steps, classes).trim() }),
-  accuracy: (answers, texts) => characterAccuracy(answers.map((answer, index) => [answer, texts[index]])),
-  agreement: (answers, reference) => characterAccuracy(answers.map((answer, index) => [answer, reference[index]])),
+  accuracy: shareRead,
+  agreement: shareRead,
+}
+
+/** More edits than characters are as bad as none read. */
+function shareRead(answers, texts) {
+  return Math.max(0, characterAccuracy(answers.map((answer, index) => [answer, texts[index]])))
 }
 
 export const direction = {
