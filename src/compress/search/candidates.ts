@@ -62,20 +62,27 @@ export interface Tried {
   contender?: Standing | undefined
 }
 
-/** What the trials so far suggest: more or fewer channels, and passes that helped one by one together. */
+/** Whether what the trial of a recipe suggests is to be tried next, not after all others. */
+export function leadsOn(recipe: string): boolean {
+  return RATIOS.map(pruned).includes(recipe)
+}
+
+/** What the trials so far suggest: more or fewer channels; and once their number is found, what helped one by one together. */
 export function furtherProposals(tried: readonly Tried[]): Proposal[] {
   const known = new Set(tried.map(({ recipe }) => recipe))
-  return [...ratioProposals(tried), ...joinedProposals(tried)].filter((recipe) => !known.has(recipe)).map((recipe) => proposal(recipe))
+  const fresh = (recipes: readonly string[]) => recipes.filter((recipe) => !known.has(recipe)).map((recipe) => proposal(recipe))
+  const ratios = fresh(ratioProposals(tried))
+  return ratios.length > 0 ? ratios : fresh(joinedProposals(tried))
 }
 
 const FIRST_RATIO = 0.3
 /** Shares of channels to remove, one step up while the outputs stay close, one down while they do not. */
-const RATIOS = [0.1, 0.2, FIRST_RATIO, 0.45, 0.6]
+const RATIOS = [0.1, 0.2, FIRST_RATIO, 0.45, 0.6, 0.75]
 /** Fidelity up to which fewer channels are tried, and from which on more. */
 const CLOSE = 0.995
 
 function pruned(ratio: number): string {
-  return `prune-channels(ratio=${ratio})`
+  return `prune-channels(ratio=${ratio})+recover`
 }
 
 function ratioProposals(tried: readonly Tried[]): string[] {

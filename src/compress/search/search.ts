@@ -6,7 +6,7 @@ import { loadModel } from '../../onnx/load.js'
 import { plainBytes } from '../../onnx/packed.js'
 import type { BuildRequest, BuildResult } from '../build.js'
 import { examine, mixedRecipes, type Insight } from './analysis.js'
-import { canBeMixed, firstProposals, furtherProposals, type Proposal } from './candidates.js'
+import { canBeMixed, firstProposals, furtherProposals, leadsOn, type Proposal } from './candidates.js'
 import { weightCounts } from './facts.js'
 import { divide, mayServe, type Standing } from './front.js'
 import { measureAgain } from './measure.js'
@@ -110,7 +110,8 @@ export async function searchVariants(source: SearchSource, options: SearchOption
       await keepFront()
       context.onReport?.(report())
       waiting.unshift(...(await mixed(next.recipe)))
-      if (waiting.length === 0) waiting.push(...furtherProposals(trials))
+      const isWaiting = new Set(waiting.map(({ recipe }) => recipe))
+      if (waiting.length === 0 || leadsOn(next.recipe)) waiting.unshift(...furtherProposals(trials).filter(({ recipe }) => !isWaiting.has(recipe)))
     }
     context.onProgress?.(TRIALS_SHARE, 'measuring the best again')
     const serving = frontOf(reference, trials).filter(mayServe)

@@ -61,23 +61,23 @@ describe('further proposals', () => {
     expect(next(tried)).toEqual(['simplify+int8-static'])
     expect(next([...tried, { recipe: 'simplify+int8-static' }])).toEqual([])
     expect(next(tried.filter(({ recipe }) => recipe !== 'simplify'))).toEqual([])
-    const fewer = good('prune-channels(ratio=0.1)', 0.9)
-    expect(next([...tried, fewer])).toEqual([
-      'prune-channels(ratio=0.2)',
-      'prune-channels(ratio=0.1)+simplify',
-      'prune-channels(ratio=0.1)+simplify+int8-static',
+    const fewer = good('prune-channels(ratio=0.1)+recover', 0.9)
+    expect(next([...tried, fewer])).toEqual(['prune-channels(ratio=0.2)+recover'])
+    expect(next([...tried, fewer, { recipe: 'prune-channels(ratio=0.2)+recover' }])).toEqual([
+      'prune-channels(ratio=0.1)+recover+simplify',
+      'prune-channels(ratio=0.1)+recover+simplify+int8-static',
     ])
     expect(next([...tried, { ...fewer, fidelity: 0.9 }])).toEqual(['simplify+int8-static'])
   })
 
   it('take more channels out while the outputs stay close, fewer where they do not, and stop between', () => {
-    const at = (ratio: number, fidelity: number) => ({ recipe: `prune-channels(ratio=${ratio})`, fidelity })
-    expect(next([at(0.3, 1)])).toEqual(['prune-channels(ratio=0.45)'])
+    const at = (ratio: number, fidelity: number) => ({ recipe: `prune-channels(ratio=${ratio})+recover`, fidelity })
+    expect(next([at(0.3, 1)])).toEqual(['prune-channels(ratio=0.45)+recover'])
     expect(next([at(0.3, 1), at(0.45, 0.9)])).toEqual([])
-    expect(next([at(0.3, 0.8)])).toEqual(['prune-channels(ratio=0.2)'])
+    expect(next([at(0.3, 0.8)])).toEqual(['prune-channels(ratio=0.2)+recover'])
     expect(next([at(0.3, 0.8), at(0.2, 0.99), at(0.1, 0.99)])).toEqual([])
     expect(next([at(0.3, 0.8), at(0.2, 1)])).toEqual([])
-    expect(next([{ recipe: 'prune-channels(ratio=0.3)' }])).toEqual([])
+    expect(next([{ recipe: 'prune-channels(ratio=0.3)+recover' }])).toEqual([])
   })
 
   it('end, whatever the trials give', () => {
