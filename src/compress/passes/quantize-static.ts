@@ -56,22 +56,29 @@ export const int8Static: Pass = {
     const model = await prepare(source, context.workDir)
     const options = { depthwise: step['depthwise'] !== false, exclude: new Set(step['exclude'] as string[]) }
     const calibration = { method: step['calibration'] as CalibrationMethod, percentile: Number(step['percentile']) }
+    const corrects = step['biasCorrection'] === true
     if (step['dialect'] === 'tensorrt') {
-      const { decisions, summary } = await quantizeForTensorRt(model, { options, calibration, corrects: step['biasCorrection'] === true }, context)
+      const { decisions, summary } = await quantizeForTensorRt(model, { options, calibration, corrects }, context)
       return { model, decisions: [...foldedNodes(source, decisions, 'int8-static'), ...decisions], summary }
     }
     rewrite(model, canonicalRules)
-    const { plan, ranges } = await planWithRanges(model, { options, calibration }, context)
-    const corrects = step['biasCorrection'] === true
+    const { plan, ranges } = await planWithRanges(model, { options, calibration }, corrects ? part(context, 0, CALIBRATION_SHARE) : context)
     if (corrects) addZeroBiases(model, plan.quantized)
     const reference = corrects ? structuralCopy(model) : undefined
     insertQdq(model.graph, { plan, ranges, limit: isReduced(String(step['reduceRange'])) ? REDUCED_LIMIT : 127, uniqueName: tensorNames(model) })
-    const corrected = reference === undefined ? 0 : await correctBiases(model, reference, plan.quantized, context)
+    const corrected = reference === undefined ? 0 : await correctBiases(model, reference, plan.quantized, part(context, CALIBRATION_SHARE, 1))
     removeDeadNodes(model)
     const done = plan.decisions.filter(({ action }) => action === 'done').length
     const summary = `${done} of ${plan.decisions.length} nodes in int8, ranges of ${ranges.size} tensors from ${context.samples.rows} samples${corrects ? `, ${corrected} biases corrected` : ''}`
     return { model, decisions: [...foldedNodes(source, plan.decisions, 'int8-static'), ...plan.decisions], summary }
   },
+}
+
+/** Which share of the time calibration takes where biases are corrected after it, roughly: for progress. */
+const CALIBRATION_SHARE = 0.7
+
+function part(context: PassContext, from: number, to: number): PassContext {
+  return { ...context, onProgress: (fraction, step) => context.onProgress?.(from + fraction * (to - from), step) }
 }
 
 async function quantizeForTensorRt(
@@ -81,11 +88,11 @@ async function quantizeForTensorRt(
 ): Promise<Pick<PassResult, 'decisions' | 'summary'>> {
   rewrite(model, [foldConvolutions])
   const plan = planTensorRt(model.graph, options)
-  const ranges = await calibrate(model, quantizedTensors(plan), calibration, context)
+  const ranges = await calibrate(model, quantizedTensors(plan), calibration, corrects ? part(context, 0, CALIBRATION_SHARE) : context)
   if (corrects) addZeroBiases(model, plan.weighted)
   const reference = corrects ? structuralCopy(model) : undefined
   insertTensorRtQdq(model.graph, { plan, ranges, uniqueName: tensorNames(model) })
-  const corrected = reference === undefined ? 0 : await correctBiases(model, reference, plan.weighted, context)
+  const corrected = reference === undefined ? 0 : await correctBiases(model, reference, plan.weighted, part(context, CALIBRATION_SHARE, 1))
   removeDeadNodes(model)
   const summary = `${plan.weighted.size} of ${plan.decisions.length} nodes in int8 with Q/DQ where TensorRT wants them, ${plan.residual.size} residual inputs, ranges of ${ranges.size} tensors from ${context.samples.rows} samples${corrects ? `, ${corrected} biases corrected` : ''}; no gain without TensorRT: on a CPU take dialect cpu`
   return { decisions: plan.decisions, summary }
