@@ -44,7 +44,7 @@ export interface Outcome {
 const MOST_RIDGES = 4
 /** Bytes of sums held at a time; one layer is always allowed. */
 const MOST_BYTES = 2 ** 28
-/** Multiplications for one node; about a minute. */
+/** Multiplications for one node, all ridges together; somewhat below a minute. */
 const MOST_WORK = 3e10
 /** Share of the variance below which an output is as it was but for rounding. */
 const ROUNDING = 1e-10
@@ -57,6 +57,8 @@ interface Fit {
   channels: readonly number[] | undefined
   moments: GroupMoments[]
   held: Rows[]
+  /** Multiplications that solving takes. */
+  work: number
   refusal: string | undefined
 }
 
@@ -113,7 +115,7 @@ function within(layers: readonly Layer[]): Layer[][] {
 function emptyFit(layer: Layer, target: string, channels: readonly number[] | undefined): Fit {
   const work = workOf(layer.width, layer.weights())
   const refusal = work > MOST_WORK ? `fitting its ${layer.width} weights a channel would take too long` : undefined
-  return { layer, target, channels, moments: refusal === undefined ? emptyMoments(layer) : [], held: [], refusal }
+  return { layer, target, channels, moments: refusal === undefined ? emptyMoments(layer) : [], held: [], work, refusal }
 }
 
 interface Gathering extends FitRequest {
@@ -189,7 +191,7 @@ function channelsOf({ layer, channels }: Fit, { present, wanted }: Omit<LayerTen
   return channels
 }
 
-async function finish({ layer, moments, held, refusal }: Fit, { ridge }: FitOptions, multiplier: Multiplier): Promise<Outcome> {
+async function finish({ layer, moments, held, work, refusal }: Fit, { ridge }: FitOptions, multiplier: Multiplier): Promise<Outcome> {
   if (refusal !== undefined) return { changed: false, reason: refusal }
   const variance = varianceOf(held)
   const share = async (changes?: readonly Change[]) => (await squaredError(layer, held, multiplier, changes)) / variance
@@ -202,7 +204,7 @@ async function finish({ layer, moments, held, refusal }: Fit, { ridge }: FitOpti
   }
   const first = solutions(ridge)
   let chosen = { ridge, changes: first, error: await share(first) }
-  for (let rung = 1; rung < MOST_RIDGES; rung++) {
+  for (let rung = 1; rung < MOST_RIDGES && (rung + 1) * work <= MOST_WORK; rung++) {
     const at = ridge * 10 ** rung
     const changes = solutions(at)
     const error = await share(changes)

@@ -99,8 +99,7 @@ function cholesky(size: number, a: (i: number, j: number) => number, least: numb
     const rowI = (i * (i + 1)) / 2
     for (let j = 0; j <= i; j++) {
       const rowJ = (j * (j + 1)) / 2
-      let sum = a(i, j)
-      for (let k = 0; k < j; k++) sum -= factor[rowI + k]! * factor[rowJ + k]!
+      const sum = a(i, j) - dot(factor, rowI, factor, rowJ, j)
       factor[rowI + j] = i === j ? Math.sqrt(Math.max(sum, least / 2)) : sum / factor[rowJ + j]!
     }
   }
@@ -112,9 +111,7 @@ function substitute(factor: Float64Array, right: Float64Array): void {
   const size = right.length
   for (let i = 0; i < size; i++) {
     const row = (i * (i + 1)) / 2
-    let sum = right[i]!
-    for (let k = 0; k < i; k++) sum -= factor[row + k]! * right[k]!
-    right[i] = sum / factor[row + i]!
+    right[i] = (right[i]! - dot(factor, row, right, 0, i)) / factor[row + i]!
   }
   for (let i = size - 1; i >= 0; i--) {
     const row = (i * (i + 1)) / 2
@@ -122,4 +119,21 @@ function substitute(factor: Float64Array, right: Float64Array): void {
     right[i] = value
     for (let k = 0; k < i; k++) right[k]! -= factor[row + k]! * value
   }
+}
+
+/** Four sums at a time, which do not wait for each other. */
+function dot(a: Float64Array, fromA: number, b: Float64Array, fromB: number, count: number): number {
+  let first = 0
+  let second = 0
+  let third = 0
+  let fourth = 0
+  let k = 0
+  for (; k + 3 < count; k += 4) {
+    first += a[fromA + k]! * b[fromB + k]!
+    second += a[fromA + k + 1]! * b[fromB + k + 1]!
+    third += a[fromA + k + 2]! * b[fromB + k + 2]!
+    fourth += a[fromA + k + 3]! * b[fromB + k + 3]!
+  }
+  for (; k < count; k++) first += a[fromA + k]! * b[fromB + k]!
+  return first + second + third + fourth
 }
