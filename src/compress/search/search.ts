@@ -67,13 +67,18 @@ export async function searchVariants(source: SearchSource, options: SearchOption
   const insights = new Map<string, Insight>()
   const report = () => reportOf({ budgetSeconds, elapsedSeconds: elapsed(), reference, trials, digests })
   const request = requestOf(source, options, trialsEnd.signal)
+  let furthest = 0
+  // Candidates are added as others succeed: what was told of the whole must not shrink again.
+  const tell = (done: number, total: number, step: string) => {
+    furthest = Math.max(furthest, progress(elapsed() / budgetSeconds, done, total))
+    context.onProgress?.(furthest, step)
+  }
 
   const run = async ({ recipe, skip }: Proposal, left: number): Promise<Trial> => {
     const skipped = (reason: string): Trial => ({ recipe, seconds: 0, verdict: { fate: 'skipped', reason } })
     if (skip !== undefined) return skipped(skip)
     if (trialsEnd.signal.aborted) return skipped(`${trialsEnd.why()} before it was tried`)
-    const onProgress = (fraction: number, step: string) =>
-      context.onProgress?.(progress(elapsed() / budgetSeconds, trials.length + fraction, trials.length + left), `${recipe}: ${step}`)
+    const onProgress = (fraction: number, step: string) => tell(trials.length + fraction, trials.length + left, `${recipe}: ${step}`)
     const look = canBeMixed(recipe)
       ? async (built: BuildResult) => {
           insights.set(recipe, await examine(recipe, built, request, context.workDir))
@@ -88,7 +93,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
   const mixed = async (recipe: string): Promise<Proposal[]> => {
     const insight = insights.get(recipe)
     if (insight === undefined) return []
-    context.onProgress?.(progress(elapsed() / budgetSeconds, trials.length, trials.length + 1), `${recipe}: looking for nodes to leave in float`)
+    tell(trials.length, trials.length + 1, `${recipe}: looking for nodes to leave in float`)
     const mixingEnd = stopAfter(budgetSeconds * MIXING_SHARE, trialsEnd.signal)
     try {
       const recipes = await mixedRecipes(insight, { source: model, request: { ...request, signal: mixingEnd.signal }, folder: context.workDir })
@@ -113,7 +118,7 @@ export async function searchVariants(source: SearchSource, options: SearchOption
       const isWaiting = new Set(waiting.map(({ recipe }) => recipe))
       if (waiting.length === 0 || leadsOn(next.recipe)) waiting.unshift(...furtherProposals(trials).filter(({ recipe }) => !isWaiting.has(recipe)))
     }
-    context.onProgress?.(TRIALS_SHARE, 'measuring the best again')
+    tell(1, 1, 'measuring the best again')
     const serving = frontOf(reference, trials).filter(mayServe)
     const measured = await measureAgain(serving, { ...request, milliseconds: (budgetSeconds - elapsed()) * 1000, signal: end.signal })
     for (const [index, trial] of trials.entries()) {

@@ -92,6 +92,7 @@ describe('a search', () => {
     )
     expect(result.report.budgetSeconds).toBe(600)
     expect(steps.every((fraction) => fraction >= 0 && fraction <= 1)).toBe(true)
+    expect(steps).toEqual(steps.toSorted((a, b) => a - b))
   }, 60_000)
 
   it('says of every candidate what became of it and why', () => {
