@@ -63,11 +63,10 @@ async function make(file, megabytes) {
 async function build(file, recipe) {
   const idle = resident('VmHWM')
   const workDir = mkdtempSync(`${file}-`)
-  const original = await loadModel(file)
+  let current = await loadModel(file)
   const samples = { rows: 8, digest: 'sines', take: (from, count) => ({ x: { dtype: 'float32', dims: [count, WIDTH], data: sines(from, count) } }) }
-  let current = original
   for (const step of parseRecipe(recipe).recipe) {
-    const context = { original, device: 'cpu', samples, maxBatch: 4, threads: 1, workDir }
+    const context = { loadOriginal: () => loadModel(file), device: 'cpu', samples, maxBatch: 4, threads: 1, workDir }
     current = (await passNamed(step.pass).run(current, step, context)).model
   }
   await saveModel(current, join(workDir, 'model.onnx'))

@@ -12,7 +12,7 @@ import { evaluate } from './evaluate.js'
 import { judge } from './gate.js'
 import { interfaceChange } from './interface-change.js'
 import { executedKernels } from './kernels.js'
-import type { Model, PassContext } from './passes/pass.js'
+import type { PassContext } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
 import { parseRecipe, variantName } from './recipe.js'
 import { holdOut, type Samples } from './samples.js'
@@ -67,26 +67,9 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   const { calibration, evaluation, heldOut } =
     build.evaluation === undefined ? holdOut(build.samples) : { calibration: build.samples, evaluation: build.evaluation, heldOut: true }
   const progress = build.onProgress ?? (() => undefined)
-  const source = await loadModel(sourceFile)
-  const asked = parseRecipe(build.request)
-  const choice = asked.preset === undefined ? undefined : choosePreset(asked.preset, source, { hasSamples: !synthetic })
-  const recipe = choice?.recipe ?? asked.recipe ?? []
-  const name = asked.preset ?? variantName(recipe)
-  const sizeOnly = recipe.every(({ pass }) => passNamed(pass)?.sizeOnly(device) ?? false)
-
-  const context: PassContext = {
-    original: source,
-    device,
-    samples: calibration,
-    maxBatch: build.maxBatch,
-    threads,
-    workDir,
-    signal,
-    onProgress: (fraction, step) => progress(fraction * SHARES.passes, step),
-  }
-  const { model, nodes, passes } = await runPasses(source, recipe, context)
   const file = join(workDir, 'model.onnx')
-  await saveModel(model, file)
+  const { choice, recipe, name, nodes, passes, newInterface } = await compress(build, calibration, file)
+  const sizeOnly = recipe.every(({ pass }) => passNamed(pass)?.sizeOnly(device) ?? false)
 
   const { fidelity: compared, finite } = await evaluate({
     sourceFile,
@@ -114,8 +97,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
     sourceBytes,
     variantBytes,
   })
-  const changed = interfaceChange(source, model)
-  const gate = changed === undefined ? judged : { ...judged, admitted: false, reason: changed }
+  const gate = newInterface === undefined ? judged : { ...judged, admitted: false, reason: newInterface }
   const report: DecisionReport = {
     recipe,
     ...(choice === undefined ? {} : { chosenBecause: choice.because }),
@@ -132,22 +114,39 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
   return { file, name, recipe, sizeOnly, report, latencies }
 }
 
-async function runPasses(source: Model, recipe: Recipe, context: PassContext): Promise<Pick<DecisionReport, 'nodes' | 'passes'> & { model: Model }> {
-  let model = source
+interface Compressed extends Pick<DecisionReport, 'nodes' | 'passes'> {
+  choice: ReturnType<typeof choosePreset> | undefined
+  recipe: Recipe
+  name: string
+  /** In what the variant's inputs and outputs differ from the source's, if they do. */
+  newInterface: string | undefined
+}
+
+/** Takes the source model through the passes and writes the result to `file`. No model stays in memory longer than the step that needs it. */
+async function compress(build: BuildRequest, calibration: Samples, file: string): Promise<Compressed> {
+  const { sourceFile, device, threads, maxBatch, workDir, signal } = build
+  const asked = parseRecipe(build.request)
+  let model = await loadModel(sourceFile)
+  const choice = asked.preset === undefined ? undefined : choosePreset(asked.preset, model, { hasSamples: !build.synthetic })
+  const recipe = choice?.recipe ?? asked.recipe ?? []
+  const { input, output } = model.graph
   const nodes: DecisionReport['nodes'][number][] = []
   const passes: DecisionReport['passes'][number][] = []
   for (const [index, step] of recipe.entries()) {
     const pass = passNamed(step.pass)
     if (pass === undefined) throw new Error(`recipe names a pass "${step.pass}" that does not exist`)
     const start = performance.now()
-    const own = (fraction: number, what: string) => context.onProgress?.((index + fraction) / recipe.length, `${pass.name}: ${what}`)
-    own(0, 'starting')
-    const result = await pass.run(model, step, { ...context, onProgress: own })
+    const onProgress = (fraction: number, what: string) => build.onProgress?.(((index + fraction) / recipe.length) * SHARES.passes, `${pass.name}: ${what}`)
+    onProgress(0, 'starting')
+    const loadOriginal = () => loadModel(sourceFile)
+    const context: PassContext = { loadOriginal, device, samples: calibration, maxBatch, threads, workDir, signal, onProgress }
+    const result = await pass.run(model, step, context)
     model = result.model
     nodes.push(...result.decisions)
     passes.push({ pass: pass.name, seconds: (performance.now() - start) / 1000, summary: result.summary })
   }
-  return { model, nodes, passes }
+  await saveModel(model, file)
+  return { choice, recipe, name: asked.preset ?? variantName(recipe), nodes, passes, newInterface: interfaceChange({ input, output }, model.graph) }
 }
 
 async function measure(

@@ -3,8 +3,10 @@
 import { dtypeOf } from '../onnx/builder.js'
 import type { GraphProto, ValueInfoProto } from '../onnx/proto.js'
 
+type Interface = Pick<GraphProto, 'input' | 'output'>
+
 /** What differs, in a sentence for the user; undefined where nothing does. Initializers that are inputs too do not count. */
-export function interfaceChange({ graph: source }: { graph: GraphProto }, { graph: variant }: { graph: GraphProto }): string | undefined {
+export function interfaceChange(source: Interface, variant: Interface): string | undefined {
   for (const side of ['input', 'output'] as const) {
     for (const after of variant[side]) {
       const before = source[side].find(({ name }) => name === after.name)

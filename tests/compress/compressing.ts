@@ -58,7 +58,7 @@ export async function withFolder<T>(work: (folder: string) => Promise<T>): Promi
 /** Runs the passes of a short string one after the other; the result of the last. */
 export function compressed(source: Model, recipe: string | RecipeStep[], samples: Samples, maxBatch = 32): Promise<PassResult> {
   return withFolder(async (workDir) => {
-    const context: PassContext = { original: source, device: 'cpu', samples, maxBatch, threads: 1, workDir }
+    const context: PassContext = { loadOriginal: () => Promise.resolve(source), device: 'cpu', samples, maxBatch, threads: 1, workDir }
     let result: PassResult = { model: source, decisions: [], summary: '' }
     for (const step of parseRecipe(recipe).recipe ?? []) result = await passNamed(step.pass)!.run(result.model, step, context)
     return result

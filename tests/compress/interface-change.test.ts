@@ -9,7 +9,7 @@ const of = (input: DType, output: DType, others: string[] = []) =>
     inputs: [valueInfo('x', input, ['n']), ...others.map((name) => valueInfo(name, 'float32', ['n']))],
     outputs: [valueInfo('y', output, ['n'])],
     nodes: [node('Abs', ['x'], ['y'])],
-  })
+  }).graph
 
 it('names the first input or output of another type, what it is and what it was', () => {
   expect(interfaceChange(of('float32', 'float32'), of('float32', 'float32'))).toBeUndefined()

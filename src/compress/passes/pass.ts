@@ -13,8 +13,8 @@ export type Model = ModelProto & { graph: GraphProto }
 export type GradientSource = (model: Model, initializers: readonly string[], context: PassContext) => Promise<ReadonlyMap<string, Float32Array>>
 
 export interface PassContext {
-  /** The model that the recipe started from: what a pass that repairs compares with. */
-  original: Model
+  /** Reads the model that the recipe started from, which a pass that repairs compares with: not kept, as it may be large. */
+  loadOriginal(): Promise<Model>
   /** Where the variant will run: `cpu`, `cuda:0`, … */
   device: string
   /** Sample inputs, for passes that calibrate. */

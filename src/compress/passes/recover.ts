@@ -41,7 +41,7 @@ export const recover: Pass = {
       const detail = `got ${samples.rows} samples, expected at least 2: weights are fitted on some and judged on others`
       throw new FlyweightError('invalid_recipe', `recover: ${detail}`, { errors: [{ pointer: '/recipe', detail }] })
     }
-    const [model, original] = [upgradeOpset(source), upgradeOpset(context.original)]
+    const [model, original] = [upgradeOpset(source), upgradeOpset(await context.loadOriginal())]
     const options = {
       ridge: Number(step['ridge']),
       positions: Number(step['positions']),

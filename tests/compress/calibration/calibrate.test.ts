@@ -20,7 +20,7 @@ const samples = noiseSamples(rowDims, 32)
 
 const ranges = (method: CalibrationMethod, percentile = 99) =>
   withFolder((workDir) => {
-    const context: PassContext = { original: source, device: 'cpu', samples, maxBatch: 32, threads: 1, workDir }
+    const context: PassContext = { loadOriginal: () => Promise.resolve(source), device: 'cpu', samples, maxBatch: 32, threads: 1, workDir }
     return calibrate(source, ['c', 'y'], { method, percentile }, context)
   })
 

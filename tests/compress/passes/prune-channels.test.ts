@@ -186,7 +186,15 @@ describe('the choice of channels', () => {
     const source = chain()
     const keptBy = async (importance: string, gradients?: PassContext['gradients']) => {
       const [step] = parseRecipe(`prune-channels(importance=${importance},roundTo=1,exclude=last)`).recipe!
-      const context: PassContext = { original: source, device: 'cpu', samples, maxBatch: 4, threads: 1, workDir: '/tmp', ...(gradients && { gradients }) }
+      const context: PassContext = {
+        loadOriginal: () => Promise.resolve(source),
+        device: 'cpu',
+        samples,
+        maxBatch: 4,
+        threads: 1,
+        workDir: '/tmp',
+        ...(gradients && { gradients }),
+      }
       return keptChannels((await pruneChannels.run(source, step!, context)).model)['c1']?.kept
     }
     expect(await keptBy('bn-gamma')).toEqual(Array.from({ length: 16 }, (_, i) => 16 + i))

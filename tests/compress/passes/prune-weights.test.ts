@@ -210,7 +210,7 @@ describe('by chance and by gradient', () => {
 
   it('takes what a gradient says the loss does not need', async () => {
     const step = parseRecipe('prune-weights(method=gradient)').recipe![0]!
-    const context = { original: mlp, device: 'cpu', samples: none, maxBatch: 4, threads: 1, workDir: '' }
+    const context = { loadOriginal: () => Promise.resolve(mlp), device: 'cpu', samples: none, maxBatch: 4, threads: 1, workDir: '' }
     const ones = (size: number) => Float32Array.from({ length: size }, (_, i) => (i % 2 === 0 ? -100 : 0.001))
     const gradients = () =>
       Promise.resolve(

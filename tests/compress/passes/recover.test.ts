@@ -17,7 +17,7 @@ import { compressed, network, noiseSamples, outputs, sqnr, weights, withFolder }
 /** Runs the pass on `pruned` as a step of a recipe that started from `original`. */
 function recovered(original: Model, pruned: Model, samples: Samples, parameters: Record<string, number | string[]> = {}) {
   return withFolder((workDir) => {
-    const context: PassContext = { original, device: 'cpu', samples, maxBatch: 32, threads: 1, workDir }
+    const context: PassContext = { loadOriginal: () => Promise.resolve(original), device: 'cpu', samples, maxBatch: 32, threads: 1, workDir }
     return recover.run(pruned, parseRecipe([{ pass: 'recover', ...parameters }]).recipe![0]!, context)
   })
 }

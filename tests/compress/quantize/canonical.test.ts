@@ -65,7 +65,14 @@ async function outputOf(model: ReturnType<typeof build>): Promise<Float32Array> 
 
 async function quantize(model: ReturnType<typeof build>) {
   const [step] = parseRecipe('int8-static').recipe!
-  const result = await passNamed('int8-static')!.run(model, step!, { original: model, device: 'cpu', samples, maxBatch: ROWS, threads: 1, workDir: folder })
+  const result = await passNamed('int8-static')!.run(model, step!, {
+    loadOriginal: () => Promise.resolve(model),
+    device: 'cpu',
+    samples,
+    maxBatch: ROWS,
+    threads: 1,
+    workDir: folder,
+  })
   const file = join(folder, 'optimized.onnx')
   const session = await openSession(encodeModel(result.model), { optimizedModelFile: file })
   await session.release()

@@ -154,7 +154,16 @@ describe('gptq', () => {
     const abort = new AbortController()
     const onProgress = () => abort.abort(new Error('enough'))
     const stopped = withFolder((workDir) =>
-      passNamed('int4')!.run(source, step!, { original: source, device: 'cpu', samples, maxBatch: 8, threads: 1, workDir, signal: abort.signal, onProgress }),
+      passNamed('int4')!.run(source, step!, {
+        loadOriginal: () => Promise.resolve(source),
+        device: 'cpu',
+        samples,
+        maxBatch: 8,
+        threads: 1,
+        workDir,
+        signal: abort.signal,
+        onProgress,
+      }),
     )
     await expect(stopped).rejects.toThrow('enough')
   })
