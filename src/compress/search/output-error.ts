@@ -26,8 +26,8 @@ export interface ErrorProbe {
 
 /** Rows to calibrate on and to compare on: enough to rank nodes by. */
 const [CALIBRATION_ROWS, EVALUATION_ROWS] = [16, 16]
-/** Rows of a run. */
-const BATCH = 8
+/** Rows of a run: few, since unfused pairs keep every value in several forms. */
+const BATCH = 2
 
 /** Takes the quantization of the nodes' inputs out of the model in `file`. */
 export function errorByBypass(file: string, request: TrialRequest): ErrorProbe {

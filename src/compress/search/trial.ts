@@ -48,8 +48,8 @@ async function attempt(recipe: string, request: TrialRequest & { workDir: string
   const twin = earlier.find(({ contender }) => contender?.digest === digest)
   // Two measurements of one model would prove nothing.
   if (twin !== undefined) return { ...known, verdict: { fate: 'dominated', reason: `it gives the same file as ${twin.contender?.built.name}` } }
-  const measured = await measure(new Map([[recipe, file]]), { ...request, budgetMs, onProgress: part(0.5, 0.5) })
-  return withMeasured({ ...known, contender: { recipe, built, digest, bytes, fidelity, ratios: [], sizeOnly } }, measured.get(recipe), report.sourceBytes)
+  const measured = await measure(file, { ...request, budgetMs, onProgress: part(0.5, 0.5) })
+  return withMeasured({ ...known, contender: { recipe, built, digest, bytes, fidelity, ratios: [], sizeOnly } }, measured, report.sourceBytes)
 }
 
 /** The trial as a measurement makes it look; as it was where there is none. */
