@@ -78,11 +78,11 @@ async function search({ file, recipe, workDir, searchSeconds }, source, { option
       verdict: `${faster === 0 ? 'nothing is faster than fp32 at every batch size' : `${faster} faster than fp32 at every batch size`}; candidates: ${Array.from(fates, ([fate, count]) => `${count} ${fate}`).join(', ')}`,
     },
   ]
-  for (const { name, file: variantFile, report: decisions, sizeOnly } of kept) {
+  for (const { digest, file: variantFile, report: decisions, sizeOnly } of kept) {
     // The search measures what it keeps once more: the ratios of its report are the later ones.
-    const { seconds, ratios } = report.candidates.find((candidate) => candidate.recipe === name)
+    const { recipe: found, seconds, ratios } = report.candidates.find(({ variant }) => variant === digest)
     rows.push({
-      recipe: `auto: ${name}`,
+      recipe: `auto: ${abridged(found)}`,
       seconds,
       ...figuresOf(decisions),
       ratios: ratiosByBatch(ratios),
@@ -101,6 +101,11 @@ function figuresOf({ variantBytes, sourceBytes, gate, fidelity }) {
     ratios: ratiosByBatch(gate.latencies),
     fidelity: fidelity.score,
   }
+}
+
+/** A recipe with lists of nodes cut to their first entry and the number of the others. */
+function abridged(recipe) {
+  return recipe.replace(/=([^|,()]+)((?:\|[^|,()]+)+)/g, (_, first, others) => `=${first}|…${others.split('|').length - 1} more`)
 }
 
 function ratiosByBatch(latencies) {
