@@ -30,25 +30,25 @@ export function* batchesOf(samples: Samples, batch: number, limit = samples.rows
 }
 
 /**
- * Divides samples into the even rows to calibrate on and the odd rows to evaluate on, labels with them: alternate
- * rows, because files are often sorted by class. Too few rows serve for both.
+ * Divides samples into halves to calibrate and to evaluate on, labels with them: of each two neighbours one goes here
+ * and one there, because files are often sorted by class; which one follows no period, because classes may alternate.
+ * Too few rows serve for both.
  */
 export function holdOut(samples: Samples): { calibration: Samples; evaluation: Samples; heldOut: boolean } {
-  if (samples.rows < FEWEST_TO_DIVIDE) return { calibration: samples, evaluation: samples, heldOut: false }
-  return { calibration: alternate(samples, 0), evaluation: alternate(samples, 1), heldOut: true }
+  const { rows, digest } = samples
+  if (rows < FEWEST_TO_DIVIDE) return { calibration: samples, evaluation: samples, heldOut: false }
+  const half = (own: 0 | 1): Samples => {
+    const at = Array.from({ length: Math.ceil((rows - own) / 2) }, (_, pair) => 2 * pair + (2 * pair + 1 < rows ? own ^ thueMorse(pair) : 0))
+    return { ...rowsOf(samples, at), digest: `${digest}/${own === 0 ? 'calibration' : 'evaluation'}` }
+  }
+  return { calibration: half(0), evaluation: half(1), heldOut: true }
 }
 
-function alternate(samples: Samples, offset: 0 | 1): Samples {
-  const { labels } = samples
-  const rows = Math.ceil((samples.rows - offset) / 2)
-  const at = (row: number) => 2 * row + offset
-  return {
-    rows,
-    digest: `${samples.digest}/${offset === 0 ? 'even' : 'odd'}`,
-    labels: labels === undefined ? undefined : Int32Array.from({ length: rows }, (_, row) => labels[at(row)] as number),
-    take: (from, count) => joinRows(Array.from({ length: count }, (_, index) => samples.take(at(from + index), 1))),
-    alike: (from, most) => Math.ceil((samples.alike?.(at(from), 2 * most - 1) ?? 2 * most - 1) / 2),
-  }
+/** Parity of the ones in `index`: the Thue-Morse sequence, in which no block comes three times in a row. */
+function thueMorse(index: number): 0 | 1 {
+  let parity: 0 | 1 = 0
+  for (let rest = index; rest > 0; rest = Math.floor(rest / 2)) if (rest % 2 === 1) parity = parity === 0 ? 1 : 0
+  return parity
 }
 
 /** At most `most` rows of `samples`, evenly spaced, because files are often sorted by class. */

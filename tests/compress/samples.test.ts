@@ -32,6 +32,15 @@ describe('holding out', () => {
     expect(new Set([calibration.digest, evaluation.digest]).size).toBe(2)
   })
 
+  it.each([
+    ['alternate', (row: number) => row % 2],
+    ['come in pairs', (row: number) => Math.floor(row / 2) % 2],
+    ['are sorted', (row: number) => Math.floor(row / 16)],
+  ])('gives both halves their share of classes that %s', (_, labelOf) => {
+    const { calibration, evaluation } = holdOut(numbered(32, { labels: Int32Array.from({ length: 32 }, (_label, row) => labelOf(row)) }))
+    for (const { labels } of [calibration, evaluation]) expect(labels!.filter((label) => label === 1)).toHaveLength(8)
+  })
+
   it('uses too few rows for both', () => {
     const samples = numbered(15)
     expect(holdOut(samples)).toEqual({ calibration: samples, evaluation: samples, heldOut: false })
@@ -56,8 +65,8 @@ describe('batches', () => {
 
   it('break there in either part too', () => {
     const { calibration, evaluation } = holdOut(mixed)
-    // Even rows 0, 2, 4 | 6 … 16 and odd rows 1, 3 | 5 … 17.
-    expect([...batchesOf(calibration, 4)].map(({ count }) => count)).toEqual([3, 4, 2])
-    expect([...batchesOf(evaluation, 4)].map(({ count }) => count)).toEqual([2, 4, 3])
+    // Rows 0, 3 | 5 … 17 and rows 1, 2, 4 | 7 … 16.
+    expect([...batchesOf(calibration, 4)].map(({ count }) => count)).toEqual([2, 4, 3])
+    expect([...batchesOf(evaluation, 4)].map(({ count }) => count)).toEqual([3, 4, 2])
   })
 })
