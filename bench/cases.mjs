@@ -40,7 +40,7 @@ export const models = {
     task: reading,
     fidelityRows: 64,
     batches: BATCHES,
-    recipes: [...COMMON, 'int8-static(calibration=percentile)', 'int4', ...CHANNELS.slice(0, 2), 'auto'],
+    recipes: [...COMMON, 'int8-static(calibration=min-max)', 'int4', ...CHANNELS.slice(0, 2), 'auto'],
     searchSeconds: 60,
   },
   'ocr-direction': {
@@ -55,7 +55,7 @@ export const models = {
     task: detection,
     fidelityRows: 16,
     batches: [1, 8],
-    recipes: ['simplify', 'int8-static', 'int8-static(calibration=percentile)', 'fp16', CHANNELS[0], 'auto'],
+    recipes: ['simplify', 'int8-static', 'int8-static(calibration=min-max)', 'fp16', CHANNELS[0], 'auto'],
     searchSeconds: 40,
   },
   'silero-vad': {

@@ -56,7 +56,7 @@ export interface BuildResult {
 /** Which share of a build's time each part takes, roughly: for progress. */
 const SHARES = { passes: 0.3, evaluate: 0.2, profile: 0.5 }
 /** Changes whenever a pass may give another artifact for the same recipe. */
-const TOOLCHAIN_VERSION = 5
+const TOOLCHAIN_VERSION = 6
 
 /**
  * Builds and judges one variant. The same model, recipe, samples and toolchain give a byte-identical file.

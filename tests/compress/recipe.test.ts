@@ -8,7 +8,7 @@ import type { Recipe } from '#flyweight/measurements.js'
 const staticDefaults = {
   pass: 'int8-static',
   dialect: 'cpu',
-  calibration: 'min-max',
+  calibration: 'percentile',
   percentile: 99.99,
   depthwise: true,
   reduceRange: 'auto',
@@ -32,7 +32,10 @@ function faultOf(input: unknown): { pointer: string; detail: string } {
 
 const names = fc.array(fc.oneof(fc.string({ minLength: 1 }), fc.stringMatching(/^[a-z%+()=,|/ ]{1,12}$/)), { maxLength: 3 })
 const steps = fc.oneof(
-  fc.record({ pass: fc.constant('int8-static'), calibration: fc.constant('min-max'), depthwise: fc.boolean(), exclude: names }, { requiredKeys: ['pass'] }),
+  fc.record(
+    { pass: fc.constant('int8-static'), calibration: fc.constantFrom('min-max', 'mse'), depthwise: fc.boolean(), exclude: names },
+    { requiredKeys: ['pass'] },
+  ),
   fc.record({ pass: fc.constant('int8-dynamic'), minWeights: fc.nat(), exclude: names }, { requiredKeys: ['pass'] }),
   fc.record({ pass: fc.constant('fp16'), exclude: names }, { requiredKeys: ['pass'] }),
 )
@@ -93,7 +96,7 @@ describe('canonical form', () => {
 
 describe('names', () => {
   it('hold what differs from the defaults', () => {
-    expect(recipeName(recipeOf('int8-static(calibration=min-max)+fp16'))).toBe('int8-static+fp16')
+    expect(recipeName(recipeOf('int8-static(calibration=percentile)+fp16'))).toBe('int8-static+fp16')
     expect(recipeName(recipeOf('int8-dynamic(exclude=a|b,minWeights=64)'))).toMatch(/^int8-dynamic\((minWeights=64,exclude=a\|b|exclude=a\|b,minWeights=64)\)$/)
   })
 

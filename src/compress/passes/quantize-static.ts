@@ -26,8 +26,8 @@ const parameters = Type.Object(
       description: 'Where int8 pays: in kernels of ONNX Runtime on CPUs, or in engines that TensorRT builds from the file (symmetric int8)',
     }),
     calibration: Type.Enum([...calibrationMethods], {
-      default: 'min-max',
-      description: 'How ranges are estimated: min-max covers all values seen, the others clip outliers for finer steps',
+      default: 'percentile',
+      description: 'How ranges are estimated: min-max covers all values seen and is the fastest, the others clip outliers for finer steps',
     }),
     percentile: Type.Number({ default: 99.99, minimum: 50, maximum: 100, description: 'Percent of values that calibration `percentile` covers' }),
     depthwise: Type.Boolean({ default: true, description: 'Quantize depthwise convolutions too' }),

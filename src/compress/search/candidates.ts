@@ -41,7 +41,7 @@ export function firstProposals({ device, hasSamples, weights }: Subject): Propos
     proposal('simplify'),
     ...(convolutions > inDynamic ? quantized : quantized.toReversed()),
     proposal(pruned(FIRST_RATIO), weighted ?? calibrated),
-    proposal('int8-static(calibration=percentile)', isStatic),
+    proposal('int8-static(calibration=min-max)', isStatic),
     proposal('smooth-quant+int8-static', smooth),
     ...(cpu ? [half] : []),
     proposal('int4', inBlocks),
