@@ -38,7 +38,7 @@ describe('holding out', () => {
     ['are sorted', (row: number) => Math.floor(row / 16)],
   ])('gives both halves their share of classes that %s', (_, labelOf) => {
     const { calibration, evaluation } = holdOut(numbered(32, { labels: Int32Array.from({ length: 32 }, (_label, row) => labelOf(row)) }))
-    for (const { labels } of [calibration, evaluation]) expect(labels!.filter((label) => label === 1)).toHaveLength(8)
+    for (const { labels } of [calibration, evaluation]) expect(Array.from(labels!).filter((label) => label === 1)).toHaveLength(8)
   })
 
   it('uses too few rows for both', () => {
