@@ -49,6 +49,7 @@ const recipesFor = (model) => flags.recipes?.split(';') ?? models[model].recipes
 // Before the measuring, which takes minutes: is there a place for every table?
 if (flags.markdown !== undefined) for (const name of ['machine', ...chosen]) replaceSection(readFileSync(flags.markdown, 'utf8'), name, [])
 
+const machine = `${cpus()[0]?.model}, ${cpus().length} cores; Node ${process.versions.node}, ${runtimeVersion}; one thread${flags.quick ? '; `--quick`' : ''}.`
 let done = 0
 const cells = chosen.reduce((sum, model) => sum + recipesFor(model).length, 0)
 const begin = performance.now()
@@ -58,26 +59,34 @@ const measuredModels = []
 let interrupted = false
 process.once('SIGINT', () => (interrupted = true))
 try {
-  for (const model of chosen) if (!interrupted) measuredModels.push(await measureModel(model))
+  for (const model of chosen) {
+    const measured = await measureModel(model)
+    measuredModels.push(measured)
+    if (interrupted) break
+    // At once: the whole list takes a quarter of an hour.
+    write([measured])
+  }
 } finally {
   rmSync(temporary, { recursive: true })
 }
 progress(interrupted ? 'interrupted' : 'done')
-const machine = `${cpus()[0]?.model}, ${cpus().length} cores; Node ${process.versions.node}, ${runtimeVersion}; one thread${flags.quick ? '; `--quick`' : ''}.`
 console.log(machine)
 for (const { model, table } of measuredModels) console.log(`\n### ${model}\n\n${table.join('\n')}`)
 if (flags.json !== undefined) {
   const figures = { machine, models: measuredModels.map(({ model, accuracy, rows }) => ({ model, accuracy, rows })) }
   writeFileSync(flags.json, `${JSON.stringify(figures, null, 2)}\n`)
 }
-if (flags.markdown !== undefined && !interrupted) {
-  const sections = [{ model: 'machine', table: [machine] }, ...measuredModels]
+process.exitCode = interrupted ? 130 : 0
+
+/** Puts the tables into the document that --markdown names, and the machine they were measured on. */
+function write(measured) {
+  if (flags.markdown === undefined) return
+  const sections = [{ model: 'machine', table: [machine] }, ...measured]
   writeFileSync(
     flags.markdown,
     sections.reduce((document, { model, table }) => replaceSection(document, model, table), readFileSync(flags.markdown, 'utf8')),
   )
 }
-process.exitCode = interrupted ? 130 : 0
 
 async function measureModel(model) {
   const folder = join(temporary, model)
