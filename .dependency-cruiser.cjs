@@ -7,13 +7,14 @@ const layers = {
   onnx: ['tensor'],
   wire: ['onnx', 'tensor'],
   runtime: ['onnx', 'tensor'],
+  train: ['onnx', 'runtime', 'tensor'],
   compress: ['onnx', 'runtime', 'tensor'],
   registry: ['wire', 'onnx', 'tensor'],
   serving: ['registry', 'runtime', 'tensor'],
-  jobs: ['compress', 'registry', 'runtime', 'onnx', 'tensor'],
+  jobs: ['compress', 'train', 'registry', 'runtime', 'onnx', 'tensor'],
   http: ['serving', 'registry', 'jobs', 'wire', 'tensor', 'chart', 'config'],
   telemetry: ['serving', 'config'],
-  cli: ['app', 'config', 'compress', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
+  cli: ['app', 'config', 'compress', 'train', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
 }
 
 const pathOf = (name) => `^src/${name}(/|\\.ts$)`
