@@ -4,7 +4,7 @@
 import { Type } from 'typebox'
 import { FlyweightError } from '../../errors.js'
 import type { RecipeStep } from '../../measurements.js'
-import { attribute } from '../../onnx/attributes.js'
+import { storeConstantNodes } from '../../onnx/constant-nodes.js'
 import { removeDeadNodes } from '../../onnx/rewrite.js'
 import { upgradeOpset } from '../../onnx/upgrade/opset.js'
 import type { Tensor } from '../../tensor/tensor.js'
@@ -57,7 +57,8 @@ export const pruneChannels: Pass = {
   parameters,
   sizeOnly: () => false,
   async run(source, step, context) {
-    const model = withInitializers(upgradeOpset(source))
+    const model = upgradeOpset(source)
+    storeConstantNodes(model.graph)
     const feeds = probeFeeds(context)
     context.onProgress?.(0, 'observing shapes')
     const shapes = await observeShapes(model, feeds, context)
@@ -82,19 +83,6 @@ export const pruneChannels: Pass = {
         found.groups.length === 0 ? 'no channels that can go' : `multiply-accumulates of a row left: ${share('macs')}; bytes of weights: ${share('bytes')}`,
     }
   },
-}
-
-/** `Constant` nodes become initializers of the same name, so that weights are found in one place. In place. */
-function withInitializers(model: Model): Model {
-  const { graph } = model
-  graph.node = graph.node.filter((node) => {
-    const value = node.opType === 'Constant' ? attribute(node, 'value')?.t : undefined
-    if (value === undefined || node.output[0] === undefined) return true
-    value.name = node.output[0]
-    graph.initializer.push(value)
-    return false
-  })
-  return model
 }
 
 /** Channels of a layer that go with one unit: 1, the width of a head, or one of each group of a convolution. */

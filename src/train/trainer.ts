@@ -1,0 +1,132 @@
+// Trains a model: feeds a step graph with shuffled batches, many steps a run, and carries its state from run to run.
+// What is trained by which loss is the caller's business; so is what becomes of the result.
+import { encodeModel } from '../onnx/proto.js'
+import { openSession } from '../runtime/session.js'
+import { dtypes, elementCount, type NumericArray, type Tensor } from '../tensor/tensor.js'
+import { ShuffledRows, type Dataset } from './dataset.js'
+import type { Optimizer } from './optimizers/optimizer.js'
+import { withParameters } from './parameters.js'
+import { buildStepGraph, LEARNING_RATES, LOSSES, STATE, type CarriedState, type EmitGradients, type EmitLoss } from './step-graph.js'
+import { trainingForm, type Model, type TrainingForm } from './training-form.js'
+
+export interface TrainOptions {
+  model: Model
+  data: Dataset
+  loss: EmitLoss
+  optimizer: Optimizer
+  /** Learning rate of a step, counted from 0. */
+  learningRate(step: number): number
+  batchSize: number
+  steps: number
+  seed: number
+  clip?: EmitGradients
+  /** Names of weights that stay as they are; `*` stands for any part. */
+  freeze?: readonly string[]
+  device?: string
+  threads?: number
+  /** Changes a batch before it is trained on; random numbers come from `seed` and the step. */
+  augment?(batch: Record<string, Tensor>, step: number): Record<string, Tensor>
+  /** State to go on from; default: the model's values, at step 0. */
+  resume?: TrainState
+  /** Called after every few steps with their losses, and a way to look at the model as it is. */
+  onSteps?(news: { step: number; losses: Float32Array; state(): TrainState; model(): Model }): void | Promise<void>
+  signal?: AbortSignal
+}
+
+/** All that a further step depends on. */
+export interface TrainState {
+  /** Steps done. */
+  step: number
+  /** By name (step-graph.ts): flat vectors. */
+  vectors: Readonly<Record<string, Float32Array<ArrayBuffer>>>
+}
+
+/** Steps of one run: enough that starting a run does not count, few enough to see progress. */
+const STEPS_PER_RUN = 32
+/** Bytes of stacked batches from which on a run has fewer steps. */
+const RUN_BYTES = 64 * 2 ** 20
+
+/**
+ * @returns the model with trained values, in the current opset, and the state to go on from
+ * @throws FlyweightError as trainingForm and buildStepGraph do; what `signal` was aborted with
+ */
+export async function train(options: TrainOptions): Promise<{ model: Model; state: TrainState }> {
+  const { data, batchSize, steps, device, threads, signal } = options
+  const rows = new ShuffledRows(data.rows, options.seed)
+  const batchAt = async (step: number) => {
+    const read = await data.read(rows.take(step * batchSize, batchSize))
+    return options.augment?.(read, step) ?? read
+  }
+  const first = await batchAt(0)
+  const form = await trainingForm(options.model, { batch: first, freeze: options.freeze })
+  const graph = await buildStepGraph({ form, batch: first, loss: options.loss, optimizer: options.optimizer, clip: options.clip })
+  const perRun = Math.max(1, Math.min(STEPS_PER_RUN, Math.floor(RUN_BYTES / bytesOf(first))))
+  const session = await openSession(encodeModel(graph.model), { ...(device === undefined ? {} : { device }), ...(threads === undefined ? {} : { threads }) })
+  try {
+    let state = options.resume ?? initialState(form, graph.state)
+    while (state.step < steps) {
+      signal?.throwIfAborted()
+      const count = Math.min(perRun, steps - state.step)
+      const batches: Record<string, Tensor>[] = []
+      for (let step = state.step; step < state.step + count; step++) batches.push(await batchAt(step))
+      const feeds: Record<string, Tensor> = {
+        [LEARNING_RATES]: floats(Float32Array.from({ length: count }, (_, index) => options.learningRate(state.step + index))),
+      }
+      for (const [column, input] of Object.entries(graph.columns)) feeds[input] = stack(batches.map((batch) => batch[column] as Tensor))
+      for (const carried of graph.state) feeds[carried.input] = carriedTensor(carried, state)
+      const results = await session.run(feeds)
+      state = {
+        step: state.step + count,
+        vectors: Object.fromEntries(graph.state.filter(isVector).map(({ name, output }) => [name, results[output]?.data as Float32Array<ArrayBuffer>])),
+      }
+      const current = state
+      await options.onSteps?.({
+        step: current.step,
+        losses: results[LOSSES]?.data as Float32Array,
+        state: () => current,
+        model: () => trainedModel(form, current),
+      })
+    }
+    return { model: trainedModel(form, state), state }
+  } finally {
+    await session.release()
+  }
+}
+
+function initialState({ initial }: TrainingForm, carried: readonly CarriedState[]): TrainState {
+  const vectors = Object.fromEntries(carried.filter(isVector).map(({ name, count }) => [name, new Float32Array(count)]))
+  return {
+    step: 0,
+    vectors: { ...vectors, [STATE.parameters]: initial.parameters, ...(STATE.statistics in vectors ? { [STATE.statistics]: initial.statistics } : {}) },
+  }
+}
+
+function trainedModel({ source, parameters, statistics }: TrainingForm, { vectors }: TrainState): Model {
+  const trained = withParameters(source, parameters, vectors[STATE.parameters] as Float32Array<ArrayBuffer>)
+  const moved = vectors[STATE.statistics]
+  return moved === undefined ? trained : withParameters(trained, statistics, moved)
+}
+
+function isVector(carried: CarriedState): carried is CarriedState & { count: number } {
+  return carried.count !== undefined
+}
+
+function carriedTensor(carried: CarriedState, { step, vectors }: TrainState): Tensor {
+  return isVector(carried) ? floats(vectors[carried.name] as Float32Array<ArrayBuffer>) : { dtype: 'float32', dims: [], data: Float32Array.of(step) }
+}
+
+function floats(data: Float32Array<ArrayBuffer>): Tensor {
+  return { dtype: 'float32', dims: [data.length], data }
+}
+
+function bytesOf(batch: Readonly<Record<string, Tensor>>): number {
+  return Object.values(batch).reduce((sum, { dtype, dims }) => sum + elementCount(dims) * dtypes[dtype].bytes, 0)
+}
+
+/** Tensors of one shape, one after the other along a new first axis. */
+function stack(tensors: readonly Tensor[]): Tensor {
+  const { dtype, dims, data } = tensors[0] as Tensor & { data: NumericArray }
+  const all = new dtypes[dtype as 'float32'].array(data.length * tensors.length)
+  for (const [index, tensor] of tensors.entries()) all.set(tensor.data as Float32Array, index * data.length)
+  return { dtype, dims: [tensors.length, ...dims], data: all }
+}
