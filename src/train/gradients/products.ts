@@ -1,6 +1,7 @@
 // Gradients of matrix products.
 import { floatAttribute, intAttribute } from '../../onnx/attributes.js'
-import type { Gradient, GradientContext } from '../gradient.js'
+import type { Emitter } from '../../onnx/emitter.js'
+import type { Gradient } from '../gradient.js'
 import { emitSumTo } from './broadcast.js'
 
 /**
@@ -23,13 +24,11 @@ export const matMul: Gradient = (context) => {
     if (index === 1 && matrixB.length === 2 && matrixA.length > 2) {
       // One product over all rows in place of one for each matrix and a sum.
       const rows = (tensor: string, width: number) => emit.op('Reshape', [tensor, emit.ints([-1, width])])
-      const product = emitProduct(context, rows(a, matrixA.at(-1) as number), rows(dy, result.at(-1) as number), { transA: true })
+      const product = emitProduct(emit, rows(a, matrixA.at(-1) as number), rows(dy, result.at(-1) as number), { transA: true })
       return shaped(product, own, to)
     }
     const full =
-      index === 0
-        ? emitProduct(context, dy, shaped(b, dimsB, matrixB), { transB: true })
-        : emitProduct(context, shaped(a, dimsA, matrixA), dy, { transA: true })
+      index === 0 ? emitProduct(emit, dy, shaped(b, dimsB, matrixB), { transB: true }) : emitProduct(emit, shaped(a, dimsA, matrixA), dy, { transA: true })
     return shaped(emitSumTo(emit, full, [...batch, ...own.slice(-2)], own), own, to)
   }
   return [gradientOf(0), gradientOf(1)]
@@ -55,6 +54,6 @@ export const gemm: Gradient = (context) => {
 }
 
 /** A product of matrices, their last two axes exchanged or not: the runtime's own operator does that without a copy. */
-function emitProduct({ emit }: GradientContext, a: string, b: string, { transA = false, transB = false }: { transA?: boolean; transB?: boolean }): string {
+export function emitProduct(emit: Emitter, a: string, b: string, { transA = false, transB = false }: { transA?: boolean; transB?: boolean }): string {
   return emit.op('FusedMatMul', [a, b], { domain: 'com.microsoft', attributes: { transA: Number(transA), transB: Number(transB) } })
 }

@@ -1,0 +1,84 @@
+// The gradient of a convolution by its weights: one matrix product of the outputs' gradients and of the windows, over
+// all windows of all samples. How the windows become a matrix depends on how they lie.
+import type { Emitter } from '../../onnx/emitter.js'
+import { emitProduct } from './products.js'
+import { overhang, type Windows } from './windows.js'
+
+export interface WeightGradientOptions {
+  /** [N, C, input…] */
+  x: string
+  dimsX: readonly number[]
+  /** [N, M, windows…] */
+  dy: string
+  /** [M, C/group, kernel…] */
+  dimsW: readonly number[]
+  windows: Windows
+  group: number
+}
+
+/** Emits the gradient by the weights, of shape `dimsW`. */
+export function emitWeightGradient(emit: Emitter, options: WeightGradientOptions): string {
+  const { dy, dimsX, dimsW, windows, group } = options
+  const [channelsOut] = dimsW as [number]
+  const count = size(windows.output)
+  const split = emit.op('Reshape', [dy, emit.ints([dimsX[0] as number, group, channelsOut / group, count])])
+  const rows = emit.op('Reshape', [emit.op('Transpose', [split], { attributes: { perm: [1, 2, 0, 3] } }), emit.ints([group, channelsOut / group, -1])])
+  return isTiling(windows) ? fromTiles(emit, rows, options) : fromSlices(emit, rows, options)
+}
+
+/** Whether every element is in one window, as with kernels of one element or patches side by side. */
+function isTiling(windows: Windows): boolean {
+  const { kernel, strides, begin } = windows
+  return (
+    overhang(windows).every((over, axis) => over === 0 && begin[axis] === 0 && kernel[axis] === strides[axis]) &&
+    windows.dilations.every((one, axis) => one === 1 || kernel[axis] === 1)
+  )
+}
+
+/** Windows side by side: cut by a reshape, so that one transposition gives the matrix. */
+function fromTiles(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, group }: WeightGradientOptions): string {
+  const [samples] = dimsX as [number]
+  const perGroup = dimsW[1] as number
+  const cut = windows.output.flatMap((count, axis) => [count, windows.kernel[axis] as number])
+  const places = windows.kernel.map((_, axis) => 4 + 2 * axis)
+  const perm = [1, 2, ...places, 0, ...places.map((axis) => axis - 1)]
+  const tiles = emit.op('Transpose', [emit.op('Reshape', [x, emit.ints([samples, group, perGroup, ...cut])])], { attributes: { perm } })
+  const columns = emit.op('Reshape', [tiles, emit.ints([group, perGroup * size(windows.kernel), -1])])
+  return emit.op('Reshape', [emitProduct(emit, rows, columns, { transB: true }), emit.ints(dimsW)])
+}
+
+/** Any windows: the elements at one place of all windows are a strided slice of the padded input; one slice for each place. */
+function fromSlices(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, group }: WeightGradientOptions): string {
+  const { kernel, strides, dilations, output, begin } = windows
+  const perGroup = dimsW[1] as number
+  const padded = emitPadded(emit, x, windows)
+  const sizes = overhang(windows).map((over, axis) => (windows.input[axis] as number) + (begin[axis] as number) + Math.max(0, over))
+  const split = emit.op('Reshape', [padded, emit.ints([dimsX[0] as number, group, perGroup, ...sizes])])
+  const perm = [1, 2, 0, ...kernel.map((_, axis) => axis + 3)]
+  const channelsFirst = emit.op('Transpose', [split], { attributes: { perm } })
+  const axes = emit.ints(kernel.map((_, axis) => axis + 3))
+  const slices = placesOf(kernel).map((place) => {
+    const starts = place.map((at, axis) => at * (dilations[axis] as number))
+    const ends = starts.map((start, axis) => start + ((output[axis] as number) - 1) * (strides[axis] as number) + 1)
+    return emit.op('Slice', [channelsFirst, emit.ints(starts), emit.ints(ends), axes, emit.ints(strides)])
+  })
+  const columns = emit.op('Reshape', [emit.op('Concat', slices, { attributes: { axis: 1 } }), emit.ints([group, slices.length * perGroup, -1])])
+  const product = emit.op('Reshape', [emitProduct(emit, rows, columns, { transB: true }), emit.ints([dimsW[0] as number, slices.length, perGroup])])
+  return emit.op('Reshape', [emit.op('Transpose', [product], { attributes: { perm: [0, 2, 1] } }), emit.ints(dimsW)])
+}
+
+/** The input with the zeros that its windows reach. */
+function emitPadded(emit: Emitter, x: string, windows: Windows): string {
+  const end = overhang(windows).map((over) => Math.max(0, over))
+  if ([...windows.begin, ...end].every((pad) => pad === 0)) return x
+  return emit.op('Pad', [x, emit.ints([0, 0, ...windows.begin, 0, 0, ...end])])
+}
+
+/** Every place in a kernel, the last axis fastest. */
+function placesOf(kernel: readonly number[]): number[][] {
+  return kernel.reduce<number[][]>((places, length) => places.flatMap((place) => Array.from({ length }, (_, at) => [...place, at])), [[]])
+}
+
+function size(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1)
+}

@@ -1,0 +1,88 @@
+// Gradients of convolutions. Conv and ConvTranspose are each other's adjoints, so both use the same two functions:
+// what the windows' gradient is for the input, and for the weights. Dumoulin and Visin, "A guide to convolution
+// arithmetic for deep learning" (2016), chapter 4.
+import { intAttribute, intsAttribute } from '../../onnx/attributes.js'
+import type { Emitter } from '../../onnx/emitter.js'
+import type { Gradient, GradientContext } from '../gradient.js'
+import { emitWeightGradient } from './convolution-weights.js'
+import { beginPads, overhang, windowsOf, type Windows } from './windows.js'
+
+/** Y = W ⋆ X + b, for any groups, strides, pads and dilations. */
+export const conv: Gradient = (context) => {
+  const { node, emit, dims } = context
+  const [x, weights] = node.input as [string, string]
+  const [dy] = context.upstream as [string]
+  const dimsW = dims(weights)
+  const group = intAttribute(node, 'group', 1)
+  const windows = windowsOf(node, { input: dims(x).slice(2), output: dims(node.output[0] as string).slice(2), kernel: dimsW.slice(2) })
+  return [
+    context.wants(0) ? emitInputGradient(emit, { dy, weights, dimsW, windows, group }) : undefined,
+    context.wants(1) ? emitWeightGradient(emit, { x, dimsX: dims(x), dy, dimsW, windows, group }) : undefined,
+    context.wants(2) ? emitChannelSum(context, dy) : undefined,
+  ]
+}
+
+/** The adjoint of Conv in X: its own gradient by X is Conv, and that by W has the parts of X and dY exchanged. */
+export const convTranspose: Gradient = (context) => {
+  const { node, emit, dims } = context
+  const [x, weights] = node.input as [string, string]
+  const [dy] = context.upstream as [string]
+  const [dimsX, dimsY, dimsW] = [dims(x), dims(node.output[0] as string), dims(weights)]
+  const group = intAttribute(node, 'group', 1)
+  const windows = transposedWindows(context, { input: dimsY.slice(2), output: dimsX.slice(2), kernel: dimsW.slice(2) })
+  return [
+    context.wants(0) ? emitConv(emit, { x: dy, weights, windows, group }) : undefined,
+    context.wants(1) ? emitWeightGradient(emit, { x: dy, dimsX: dimsY, dy: x, dimsW, windows, group }) : undefined,
+    context.wants(2) ? emitChannelSum(context, dy) : undefined,
+  ]
+}
+
+interface InputGradientOptions {
+  /** [N, M, windows…] */
+  dy: string
+  /** [M, C/group, kernel…] */
+  weights: string
+  dimsW: readonly number[]
+  windows: Windows
+  group: number
+}
+
+/** Emits the gradient of Conv by its input, [N, C, input…]: every window's gradient is added where the window lies. */
+export function emitInputGradient(emit: Emitter, { dy, weights, windows, group }: InputGradientOptions): string {
+  const { strides, dilations, begin } = windows
+  const over = overhang(windows)
+  const attributes = {
+    group,
+    strides: [...strides],
+    dilations: [...dilations],
+    pads: [...begin, ...over.map((size) => Math.max(0, size))],
+    output_padding: over.map((size) => Math.max(0, -size)),
+  }
+  return emit.op('ConvTranspose', [dy, weights], { attributes })
+}
+
+/** Emits Conv over given windows, those elements cut off that are in none. */
+function emitConv(emit: Emitter, { x, weights, windows, group }: { x: string; weights: string; windows: Windows; group: number }): string {
+  const { input, strides, dilations, begin } = windows
+  const over = overhang(windows)
+  const axes = over.map((_, axis) => axis + 2)
+  const seen = over.map((size, axis) => (input[axis] as number) + Math.min(0, size))
+  const cut = over.some((size) => size < 0) ? emit.op('Slice', [x, emit.ints(seen.map(() => 0)), emit.ints(seen), emit.ints(axes)]) : x
+  const attributes = { group, strides: [...strides], dilations: [...dilations], pads: [...begin, ...over.map((size) => Math.max(0, size))] }
+  return emit.op('Conv', [cut, weights], { attributes })
+}
+
+/** The gradient of a bias: the sum over all but the channels. */
+function emitChannelSum({ node, emit, dims }: GradientContext, dy: string): string {
+  const axes = dims(node.output[0] as string).flatMap((_, axis) => (axis === 1 ? [] : [axis]))
+  return emit.op('ReduceSum', [dy, emit.ints(axes)], { attributes: { keepdims: 0 } })
+}
+
+/** The windows of the Conv whose adjoint a ConvTranspose is. */
+function transposedWindows({ node }: GradientContext, sizes: Pick<Windows, 'input' | 'output' | 'kernel'>): Windows {
+  const windows = windowsOf(node, sizes)
+  const outputPadding = intsAttribute(node, 'output_padding') ?? sizes.input.map(() => 0)
+  const unpadded = overhang({ ...windows, begin: sizes.input.map(() => 0) })
+  const total = unpadded.map((size, axis) => size + (outputPadding[axis] as number))
+  return { ...windows, begin: beginPads(node, total) }
+}

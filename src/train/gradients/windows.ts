@@ -1,0 +1,47 @@
+// Where the windows of a convolution or a pool lie: kernel, strides, dilations and the padding at the beginning, by
+// spatial axis. What the end is padded by follows from the sizes, so that automatic padding and rounding up need no rules.
+import { intsAttribute, stringAttribute } from '../../onnx/attributes.js'
+import type { NodeProto } from '../../onnx/proto.js'
+
+/** One number for each spatial axis in every list. */
+export interface Windows {
+  /** Sizes of what the windows are cut from. */
+  input: readonly number[]
+  /** How many windows there are. */
+  output: readonly number[]
+  kernel: readonly number[]
+  strides: readonly number[]
+  dilations: readonly number[]
+  /** Zeros before the first element. */
+  begin: readonly number[]
+}
+
+/** The windows of Conv or a pool, from the node's attributes and the sizes that the runtime made of them. */
+export function windowsOf(node: NodeProto, { input, output, kernel }: Pick<Windows, 'input' | 'output' | 'kernel'>): Windows {
+  const strides = intsAttribute(node, 'strides') ?? kernel.map(() => 1)
+  const dilations = intsAttribute(node, 'dilations') ?? kernel.map(() => 1)
+  const windows = { input, output, kernel, strides, dilations, begin: kernel.map(() => 0) }
+  return { ...windows, begin: beginPads(node, overhang(windows)) }
+}
+
+/** How far the last window reaches over the end of the input; negative: so many elements at the end are in no window. */
+export function overhang({ input, output, kernel, strides, dilations, begin }: Windows): number[] {
+  return input.map((size, axis) => ((output[axis] as number) - 1) * (strides[axis] as number) + reach(kernel, dilations, axis) - size - (begin[axis] as number))
+}
+
+/** Elements from the first to the last of a window. */
+function reach(kernel: readonly number[], dilations: readonly number[], axis: number): number {
+  return ((kernel[axis] as number) - 1) * (dilations[axis] as number) + 1
+}
+
+/**
+ * Padding at the beginning. `total` is what automatic padding shares between beginning and end; SAME_UPPER gives an odd
+ * one to the end.
+ */
+export function beginPads(node: NodeProto, total: readonly number[]): number[] {
+  const automatic = stringAttribute(node, 'auto_pad', 'NOTSET')
+  if (automatic === 'SAME_UPPER') return total.map((pad) => Math.floor(Math.max(0, pad) / 2))
+  if (automatic === 'SAME_LOWER') return total.map((pad) => Math.ceil(Math.max(0, pad) / 2))
+  const pads = automatic === 'VALID' ? undefined : intsAttribute(node, 'pads')
+  return total.map((_, axis) => pads?.[axis] ?? 0)
+}
