@@ -6,8 +6,31 @@ import type { Tensor } from '../tensor/tensor.js'
 
 export interface Dataset {
   readonly rows: number
-  /** Rows by their numbers, in that order: each column [rows.length, …], freshly allocated. */
-  read(rows: readonly number[]): Record<string, Tensor> | Promise<Record<string, Tensor>>
+  /**
+   * Rows by their numbers, in that order: each column [rows.length, …], freshly allocated. `position` counts the rows
+   * that training saw before: what is random about a row depends on it, so that training can be repeated and resumed.
+   */
+  read(rows: readonly number[], position: number): Record<string, Tensor> | Promise<Record<string, Tensor>>
+}
+
+/** Some rows of a dataset, as a dataset. */
+export function subset(data: Dataset, rows: readonly number[]): Dataset {
+  return {
+    rows: rows.length,
+    read: (chosen, position) =>
+      data.read(
+        chosen.map((row) => rows[row] as number),
+        position,
+      ),
+  }
+}
+
+/** Divides rows at random into those to train on and those held out, at least one of each; the same for the same seed. */
+export function holdOutRows(rows: number, share: number, seed: number): { train: number[]; heldOut: number[] } {
+  const order = shuffled(rows, mulberry32(mixed(seed, -1)))
+  const out = Math.min(rows - 1, Math.max(1, Math.round(rows * share)))
+  const ascending = (some: number[]) => some.sort((a, b) => a - b)
+  return { train: ascending(order.slice(out)), heldOut: ascending(order.slice(0, out)) }
 }
 
 /**

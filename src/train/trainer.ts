@@ -24,12 +24,8 @@ export interface TrainOptions {
   freeze?: readonly string[]
   device?: string
   threads?: number
-  /** Changes a batch before it is trained on; random numbers come from `seed` and the step. */
-  augment?(batch: Record<string, Tensor>, step: number): Record<string, Tensor>
   /** State to go on from; default: the model's values, at step 0. */
   resume?: TrainState
-  /** Called after every few steps with their losses, and a way to look at the model as it is. */
-  onSteps?(news: { step: number; losses: Float32Array; state(): TrainState; model(): Model }): void | Promise<void>
   signal?: AbortSignal
 }
 
@@ -41,22 +37,30 @@ export interface TrainState {
   vectors: Readonly<Record<string, Float32Array<ArrayBuffer>>>
 }
 
+/** Where training is, at its start and after every few steps. */
+export interface TrainNews {
+  /** Steps done. */
+  step: number
+  /** Losses of the steps since the last news: none at the start. */
+  losses: Float32Array
+  state: TrainState
+  /** The model with the values of a state, in the current opset. */
+  modelOf(state: TrainState): Model
+}
+
 /** Steps of one run: enough that starting a run does not count, few enough to see progress. */
 const STEPS_PER_RUN = 32
 /** Bytes of stacked batches from which on a run has fewer steps. */
 const RUN_BYTES = 64 * 2 ** 20
 
 /**
- * @returns the model with trained values, in the current opset, and the state to go on from
+ * Trains until `steps` are done or the caller breaks the loop.
  * @throws FlyweightError as trainingForm and buildStepGraph do; what `signal` was aborted with
  */
-export async function train(options: TrainOptions): Promise<{ model: Model; state: TrainState }> {
+export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, void, undefined> {
   const { data, batchSize, steps, device, threads, signal } = options
   const rows = new ShuffledRows(data.rows, options.seed)
-  const batchAt = async (step: number) => {
-    const read = await data.read(rows.take(step * batchSize, batchSize))
-    return options.augment?.(read, step) ?? read
-  }
+  const batchAt = async (step: number) => data.read(rows.take(step * batchSize, batchSize), step * batchSize)
   const first = await batchAt(0)
   const form = await trainingForm(options.model, { batch: first, freeze: options.freeze })
   const graph = await buildStepGraph({ form, batch: first, loss: options.loss, optimizer: options.optimizer, clip: options.clip })
@@ -64,6 +68,8 @@ export async function train(options: TrainOptions): Promise<{ model: Model; stat
   const session = await openSession(encodeModel(graph.model), { ...(device === undefined ? {} : { device }), ...(threads === undefined ? {} : { threads }) })
   try {
     let state = options.resume ?? initialState(form, graph.state)
+    const modelOf = (of: TrainState) => trainedModel(form, of)
+    yield { step: state.step, losses: new Float32Array(), state, modelOf }
     while (state.step < steps) {
       signal?.throwIfAborted()
       const count = Math.min(perRun, steps - state.step)
@@ -79,15 +85,8 @@ export async function train(options: TrainOptions): Promise<{ model: Model; stat
         step: state.step + count,
         vectors: Object.fromEntries(graph.state.filter(isVector).map(({ name, output }) => [name, results[output]?.data as Float32Array<ArrayBuffer>])),
       }
-      const current = state
-      await options.onSteps?.({
-        step: current.step,
-        losses: results[LOSSES]?.data as Float32Array,
-        state: () => current,
-        model: () => trainedModel(form, current),
-      })
+      yield { step: state.step, losses: results[LOSSES]?.data as Float32Array, state, modelOf }
     }
-    return { model: trainedModel(form, state), state }
   } finally {
     await session.release()
   }
