@@ -150,3 +150,21 @@ export interface SearchReport {
   /** The source model first, then in the order of trial. */
   readonly candidates: readonly SearchCandidate[]
 }
+
+/** How good a model is on rows that it was not trained on. */
+export interface Evaluation {
+  /** Mean over the rows, of the loss that it is trained by. */
+  loss: number
+  /** Share of the labelled rows whose largest score is at the label; absent without labels. */
+  accuracy?: number
+}
+
+/** One point of a training curve. */
+export interface CurvePoint {
+  /** Steps done, and the epochs that they are. */
+  step: number
+  epoch: number
+  /** Mean of the losses of the steps since the point before. */
+  loss: number
+  heldOut: Evaluation
+}

@@ -1,9 +1,10 @@
 // Training on disk: everything that a fit needs to go on after a crash, as one .npz file that is replaced as a whole.
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { FlyweightError } from '../errors.js'
+import type { CurvePoint } from '../measurements.js'
 import { readNpz, writeNpz } from '../tensor/npz.js'
 import type { Tensor } from '../tensor/tensor.js'
-import type { CurvePoint, FitState } from './fit.js'
+import type { FitState } from './fit.js'
 import type { TrainState } from './trainer.js'
 
 interface Header {

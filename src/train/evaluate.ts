@@ -1,4 +1,5 @@
 // How good a model is on rows it was not trained on: the loss that it is trained by, and with labels its accuracy.
+import type { Evaluation } from '../measurements.js'
 import { Emitter } from '../onnx/emitter.js'
 import { model as makeModel, node, valueInfo } from '../onnx/builder.js'
 import { tensorNames } from '../onnx/names.js'
@@ -12,13 +13,6 @@ import type { Model } from './training-form.js'
 
 /** The column of class indices, −1 where a row has none. */
 export const LABELS = 'labels'
-
-export interface Evaluation {
-  /** Mean over the rows. */
-  loss: number
-  /** Share of the labelled rows whose largest score is at the label; absent without labels. */
-  accuracy?: number
-}
 
 export interface EvaluateOptions {
   model: Model

@@ -1,7 +1,8 @@
 // Training with a held-out part that says how it goes: evaluated after every epoch, the best model so far kept, stopped
 // early when it does not get better. What the losses are made of is the caller's business.
+import type { CurvePoint, Evaluation } from '../measurements.js'
 import type { Dataset } from './dataset.js'
-import { evaluate, type Evaluation } from './evaluate.js'
+import { evaluate } from './evaluate.js'
 import { train, type TrainNews, type TrainOptions, type TrainState } from './trainer.js'
 import type { Model } from './training-form.js'
 
@@ -17,15 +18,6 @@ export interface FitOptions extends Omit<TrainOptions, 'resume'> {
   onProgress?(news: FitNews): void
   /** Called after each evaluation with all that is needed to go on from there. */
   onCheckpoint?(state: FitState): void | Promise<void>
-}
-
-/** One line of the training curve. */
-export interface CurvePoint {
-  step: number
-  epoch: number
-  /** Mean of the losses since the point before. */
-  loss: number
-  heldOut: Evaluation
 }
 
 export interface FitState {
