@@ -2,7 +2,7 @@
 // all windows of all samples. How the windows become a matrix depends on how they lie.
 import type { Emitter } from '../../onnx/emitter.js'
 import { emitProduct } from './products.js'
-import { overhang, type Windows } from './windows.js'
+import { isTiling, overhang, type Windows } from './windows.js'
 
 export interface WeightGradientOptions {
   /** [N, C, input…] */
@@ -24,15 +24,6 @@ export function emitWeightGradient(emit: Emitter, options: WeightGradientOptions
   const split = emit.op('Reshape', [dy, emit.ints([dimsX[0] as number, group, channelsOut / group, count])])
   const rows = emit.op('Reshape', [emit.op('Transpose', [split], { attributes: { perm: [1, 2, 0, 3] } }), emit.ints([group, channelsOut / group, -1])])
   return isTiling(windows) ? fromTiles(emit, rows, options) : fromSlices(emit, rows, options)
-}
-
-/** Whether every element is in one window, as with kernels of one element or patches side by side. */
-function isTiling(windows: Windows): boolean {
-  const { kernel, strides, begin } = windows
-  return (
-    overhang(windows).every((over, axis) => over === 0 && begin[axis] === 0 && kernel[axis] === strides[axis]) &&
-    windows.dilations.every((one, axis) => one === 1 || kernel[axis] === 1)
-  )
 }
 
 /** Windows side by side: cut by a reshape, so that one transposition gives the matrix. */

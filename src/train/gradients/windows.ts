@@ -29,6 +29,13 @@ export function overhang({ input, output, kernel, strides, dilations, begin }: W
   return input.map((size, axis) => ((output[axis] as number) - 1) * (strides[axis] as number) + reach(kernel, dilations, axis) - size - (begin[axis] as number))
 }
 
+/** Whether every element is in one window, as with kernels of one element or patches side by side. */
+export function isTiling(windows: Windows): boolean {
+  const { kernel, strides, dilations, begin } = windows
+  const over = overhang(windows)
+  return kernel.every((size, axis) => over[axis] === 0 && begin[axis] === 0 && size === strides[axis] && (size === 1 || dilations[axis] === 1))
+}
+
 /** Elements from the first to the last of a window. */
 function reach(kernel: readonly number[], dilations: readonly number[], axis: number): number {
   return ((kernel[axis] as number) - 1) * (dilations[axis] as number) + 1
