@@ -3,11 +3,11 @@
 import { FlyweightError } from '../../errors.js'
 import { node, tensorProto, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, encodeModel, GraphProtoSchema, ModelProtoSchema } from '../../onnx/proto.js'
-import { openSession } from '../../runtime/session.js'
+import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { batchesOf } from '../samples.js'
 import { CALIBRATION_BATCH } from './min-max.js'
+import { observedModel } from './observed-model.js'
 
 /**
  * Runs `model` (opset 18 or newer) on every sample; for each float32 tensor, `width` values.
@@ -16,22 +16,24 @@ import { CALIBRATION_BATCH } from './min-max.js'
 export async function channelMagnitudes(
   model: Model,
   tensors: readonly { tensor: string; width: number }[],
-  { samples, maxBatch, threads, signal, onProgress }: PassContext,
+  { samples, maxBatch, threads, workDir, signal, onProgress }: PassContext,
 ): Promise<Map<string, Float32Array>> {
   const magnitudes = new Map(tensors.map(({ tensor, width }) => [tensor, new Float32Array(width)]))
   if (tensors.length === 0) return magnitudes
   const unique = tensorNames(model)
   const observed = tensors.map(({ tensor, width }) => ({ tensor, width, output: unique(`${tensor}::magnitude`), part: unique(`${tensor}::part`) }))
-  const added = observed.flatMap(({ tensor, width, output, part }) => [
-    node('Constant', [], [`${part}.shape`], { attributes: { value: tensorProto('', 'int64', [2], [-1, width]) } }),
-    node('Constant', [], [`${part}.axes`], { attributes: { value: tensorProto('', 'int64', [1], [0]) } }),
-    node('Abs', [tensor], [`${part}.abs`]),
-    node('Reshape', [`${part}.abs`, `${part}.shape`], [`${part}.rows`]),
-    node('ReduceMax', [`${part}.rows`, `${part}.axes`], [output], { attributes: { keepdims: 0 } }),
-  ])
-  const output = observed.map(({ output: name, width }) => valueInfo(name, 'float32', [width]))
-  const graph = create(GraphProtoSchema, { ...model.graph, node: [...model.graph.node, ...added], output })
-  const session = await openSession(encodeModel(create(ModelProtoSchema, { ...model, graph })), { threads })
+  const observers = observed.map(({ tensor, width, output, part }) => ({
+    tensor,
+    nodes: [
+      node('Constant', [], [`${part}.shape`], { attributes: { value: tensorProto('', 'int64', [2], [-1, width]) } }),
+      node('Constant', [], [`${part}.axes`], { attributes: { value: tensorProto('', 'int64', [1], [0]) } }),
+      node('Abs', [tensor], [`${part}.abs`]),
+      node('Reshape', [`${part}.abs`, `${part}.shape`], [`${part}.rows`]),
+      node('ReduceMax', [`${part}.rows`, `${part}.axes`], [output], { attributes: { keepdims: 0 } }),
+    ],
+    outputs: [valueInfo(output, 'float32', [width])],
+  }))
+  const session = await openModel(observedModel(model, observers), { threads, workDir })
   try {
     for (const { from, count, feeds } of batchesOf(samples, Math.min(CALIBRATION_BATCH, maxBatch))) {
       signal?.throwIfAborted()

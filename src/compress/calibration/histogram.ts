@@ -16,15 +16,10 @@ export function emptyHistogram(range: Range): Histogram {
   return { range, counts: new Float64Array(BINS) }
 }
 
-/** Values looked at of one tensor in one batch; more tell little, and counting all would take longer than computing them. */
-const MOST_VALUES = 2 ** 16
-
-/** Adds values, all within the range but for rounding; of very many, evenly spaced ones. */
+/** Adds values, all within the range but for rounding. */
 export function addToHistogram({ range: { min, max }, counts }: Histogram, values: Float32Array): void {
-  // Odd, so that rows of even length are not sampled in the same columns over and over.
-  const stride = Math.ceil(values.length / MOST_VALUES) | 1
   const perValue = max > min ? BINS / (max - min) : 0
-  for (let i = 0; i < values.length; i += stride) {
+  for (let i = 0; i < values.length; i++) {
     const bin = Math.floor(((values[i] as number) - min) * perValue)
     const index = bin < 0 ? 0 : bin >= BINS ? BINS - 1 : bin
     counts[index] = (counts[index] as number) + 1

@@ -3,13 +3,14 @@
 import { FlyweightError } from '../../errors.js'
 import { node, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import type { ModelProto } from '../../onnx/proto.js'
 import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import type { Range } from '../quantize/affine.js'
 import { batchesOf } from '../samples.js'
+import { observedModel } from './observed-model.js'
 
-/** Rows a run; small, because every tensor of the model is alive at once in the unoptimized graph. */
+/** Rows a run; small, because activations of large models are. */
 export const CALIBRATION_BATCH = 4
 
 /**
@@ -59,11 +60,10 @@ interface Extremes {
 
 /** The model with two reduced outputs a tensor in place of its own. */
 function observed(model: Model, extremes: readonly Extremes[]): ModelProto {
-  const reduced = extremes.flatMap(({ tensor, lowest, highest }) => [
-    node('ReduceMin', [tensor], [lowest], { attributes: { keepdims: 0 } }),
-    node('ReduceMax', [tensor], [highest], { attributes: { keepdims: 0 } }),
-  ])
-  const output = extremes.flatMap(({ lowest, highest }) => [valueInfo(lowest, 'float32', []), valueInfo(highest, 'float32', [])])
-  const graph = create(GraphProtoSchema, { ...model.graph, node: [...model.graph.node, ...reduced], output })
-  return create(ModelProtoSchema, { ...model, graph })
+  const observers = extremes.map(({ tensor, lowest, highest }) => ({
+    tensor,
+    nodes: [node('ReduceMin', [tensor], [lowest], { attributes: { keepdims: 0 } }), node('ReduceMax', [tensor], [highest], { attributes: { keepdims: 0 } })],
+    outputs: [valueInfo(lowest, 'float32', []), valueInfo(highest, 'float32', [])],
+  }))
+  return observedModel(model, observers)
 }

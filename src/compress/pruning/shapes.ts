@@ -3,8 +3,9 @@
 import { FlyweightError } from '../../errors.js'
 import { node as makeNode, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import type { ModelProto } from '../../onnx/proto.js'
 import type { Tensor } from '../../tensor/tensor.js'
+import { observedModel } from '../calibration/observed-model.js'
 import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { tensorsOf } from '../tensor-types.js'
@@ -73,10 +74,12 @@ export async function observeShapes(
 function withShapes(model: Model, names: readonly string[]): { observing: ModelProto; shapeOf: Map<string, string> } {
   const unique = tensorNames(model)
   const shapeOf = new Map(names.map((name) => [unique(`${name}::shape`), name]))
-  const { graph } = model
-  const node = [...graph.node, ...[...shapeOf].map(([output, name]) => makeNode('Shape', [name], [output], { name: output }))]
-  const output = [...shapeOf.keys()].map((name) => valueInfo(name, 'int64', [`${name}::rank`]))
-  return { observing: create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...graph, node, output }) }), shapeOf }
+  const observers = [...shapeOf].map(([output, tensor]) => ({
+    tensor,
+    nodes: [makeNode('Shape', [tensor], [output], { name: output })],
+    outputs: [valueInfo(output, 'int64', [`${tensor}::rank`])],
+  }))
+  return { observing: observedModel(model, observers), shapeOf }
 }
 
 function numbersOf(tensor: Tensor | undefined): number[] {

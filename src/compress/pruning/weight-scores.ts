@@ -3,15 +3,16 @@
 import { FlyweightError } from '../../errors.js'
 import { node as makeNode, tensorProto, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import type { ModelProto, NodeProto, TensorProto } from '../../onnx/proto.js'
 import { upgradeOpset } from '../../onnx/upgrade/opset.js'
 import { mulberry32 } from '../../runtime/sample-inputs.js'
+import { observedModel } from '../calibration/observed-model.js'
 import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { batchesOf } from '../samples.js'
 import type { FeatureAxis, WeightLayout } from './weight-layouts.js'
 
-/** Rows a run; small, because many activations are alive at once. */
+/** Rows a run; small, because activations of large models are. */
 const BATCH = 4
 /** A weight that is not zero never scores as low as one that is, so that zeros count as pruned first. */
 const LEAST = 2 ** -149
@@ -101,9 +102,9 @@ function withSquares(source: Model, observed: readonly Observed[]): { model: Mod
   const model = upgradeOpset(source)
   const unique = tensorNames(model)
   const squares = new Map<string, { tensor: string; key: string }>()
-  const { graph } = model
-  const [nodes, constants] = [[...graph.node], [...graph.initializer]]
-  for (const { tensor, axis, half } of observed) {
+  const constants: TensorProto[] = []
+  const observers = observed.map(({ tensor, axis, half }) => {
+    const nodes: NodeProto[] = []
     const [axes, output] = [unique(`${tensor}::axes`), unique(`${tensor}::squares`)]
     let values = tensor
     if (half) nodes.push(makeNode('Cast', [values], [(values = unique(`${tensor}::float`))], { attributes: { to: 1 } }))
@@ -116,7 +117,7 @@ function withSquares(source: Model, observed: readonly Observed[]): { model: Mod
     constants.push(tensorProto(axes, 'int64', [summed.length], summed))
     nodes.push(makeNode('ReduceSumSquare', [values, axes], [output], { attributes: { keepdims: 0 } }))
     squares.set(output, { tensor, key: observationKey({ tensor, axis }) })
-  }
-  const output = [...squares.keys()].map((name) => valueInfo(name, 'float32', [name]))
-  return { model: create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...graph, node: nodes, initializer: constants, output }) }), squares }
+    return { tensor, nodes, outputs: [valueInfo(output, 'float32', [output])] }
+  })
+  return { model: observedModel(model, observers, constants), squares }
 }

@@ -132,7 +132,11 @@ async function meanShifts(
   const observed = targets.map((target) => ({ ...target, mean: unique(`${target.node.output[0]}::shift`) }))
   const sums = targets.map((target) => new Float64Array(target.node.opType === 'Conv' ? target.channels : productWidth(target)))
   const outputs = observed.map(({ mean }, i) => valueInfo(mean, 'float32', [sums[i]!.length]))
-  const added = { nodes: observed.flatMap(meanNodes), initializers: observed.filter(({ node }) => node.opType === 'Conv').map(errorTensor) }
+  const added = {
+    // The last first, as observedModel has them: each input is freed soon.
+    nodes: observed.toReversed().flatMap(meanNodes),
+    initializers: observed.filter(({ node }) => node.opType === 'Conv').map(errorTensor),
+  }
   const few = evenlySpaced(samples, MOST_ROWS)
   const session = await openModel(modelUpTo(reference, outputs, added), { threads, workDir })
   try {

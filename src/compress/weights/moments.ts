@@ -3,7 +3,8 @@
 import { FlyweightError } from '../../errors.js'
 import { node, tensorProto, valueInfo } from '../../onnx/builder.js'
 import { tensorNames } from '../../onnx/names.js'
-import { create, GraphProtoSchema, ModelProtoSchema, type ModelProto } from '../../onnx/proto.js'
+import type { ModelProto } from '../../onnx/proto.js'
+import { observedModel } from '../calibration/observed-model.js'
 import { openModel } from '../open-model.js'
 import type { Model, PassContext } from '../passes/pass.js'
 import { batchesOf } from '../samples.js'
@@ -48,7 +49,7 @@ export async function secondMoments(
   const unique = tensorNames(model)
   const outputs = tensors.map((observed) => ({ ...observed, output: unique(`${observed.tensor}::moments`) }))
   const sums = new Map(tensors.map(({ tensor, width }) => [tensor, new Float64Array(width ** 2)]))
-  const session = await openModel(observedModel(model, outputs), { threads })
+  const session = await openModel(withMoments(model, outputs), { threads })
   try {
     for (const { from, count, feeds } of batchesOf(samples, Math.min(BATCH, maxBatch), limit)) {
       signal?.throwIfAborted()
@@ -68,13 +69,16 @@ export async function secondMoments(
   return sums
 }
 
-function observedModel(model: Model, outputs: readonly (Observed & { output: string })[]): ModelProto {
-  const added = outputs.flatMap(({ tensor, width, output }) => [
-    node('Constant', [], [`${output}.shape`], { attributes: { value: tensorProto('', 'int64', [2], [-1, width]) } }),
-    node('Reshape', [tensor, `${output}.shape`], [`${output}.rows`]),
-    node('Transpose', [`${output}.rows`], [`${output}.columns`], { attributes: { perm: [1, 0] } }),
-    node('MatMul', [`${output}.columns`, `${output}.rows`], [output]),
-  ])
-  const output = outputs.map(({ output: name, width }) => valueInfo(name, 'float32', [width, width]))
-  return create(ModelProtoSchema, { ...model, graph: create(GraphProtoSchema, { ...model.graph, node: [...model.graph.node, ...added], output }) })
+function withMoments(model: Model, outputs: readonly (Observed & { output: string })[]): ModelProto {
+  const observers = outputs.map(({ tensor, width, output }) => ({
+    tensor,
+    nodes: [
+      node('Constant', [], [`${output}.shape`], { attributes: { value: tensorProto('', 'int64', [2], [-1, width]) } }),
+      node('Reshape', [tensor, `${output}.shape`], [`${output}.rows`]),
+      node('Transpose', [`${output}.rows`], [`${output}.columns`], { attributes: { perm: [1, 0] } }),
+      node('MatMul', [`${output}.columns`, `${output}.rows`], [output]),
+    ],
+    outputs: [valueInfo(output, 'float32', [width, width])],
+  }))
+  return observedModel(model, observers)
 }

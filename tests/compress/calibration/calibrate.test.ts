@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { calibrate, type CalibrationMethod } from '#flyweight/compress/calibration/calibrate.js'
 import type { PassContext } from '#flyweight/compress/passes/pass.js'
+import type { Samples } from '#flyweight/compress/samples.js'
 import { node } from '#flyweight/onnx/builder.js'
 import { compressed, fidelityOf, network, noiseSamples, outputs, weights, withFolder } from '../compressing.js'
 
@@ -40,6 +41,24 @@ describe('calibrate', () => {
     const inside = values.filter((value) => value >= min && value <= max).length / values.length
     expect(inside).toBeGreaterThanOrEqual(0.9)
     expect(inside).toBeLessThan(0.91)
+  })
+
+  it('samples very many values evenly', async () => {
+    // One batch of 4 rows gives 4 · 2^17 values: every ninth is looked at.
+    const width = 2 ** 17
+    const large = network([width], ['n', width], [node('Abs', ['x'], ['y'])], [])
+    const rows: Samples = {
+      rows: 4,
+      digest: 'ramp',
+      take: (_, count) => ({ x: { dtype: 'float32', dims: [count, width], data: Float32Array.from({ length: count * width }, (__, i) => i % width) } }),
+    }
+    const found = await withFolder((workDir) => {
+      const context: PassContext = { loadOriginal: () => Promise.resolve(large), device: 'cpu', samples: rows, maxBatch: 32, threads: 1, workDir }
+      return calibrate(large, ['y'], { method: 'percentile', percentile: 50 }, context)
+    })
+    const { min, max } = found.get('y')!
+    expect(min / width).toBeCloseTo(0.25, 2)
+    expect(max / width).toBeCloseTo(0.75, 2)
   })
 
   it.each(['moving-average', 'entropy', 'mse'] as const)('gives ranges within the extremes by %s', async (method) => {

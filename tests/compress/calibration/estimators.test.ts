@@ -37,17 +37,6 @@ describe('histogram', () => {
     expect(histogram.counts.every((count) => count === 2)).toBe(true)
   })
 
-  it('samples very many values evenly', () => {
-    const histogram = emptyHistogram({ min: 0, max: 2 ** 20 })
-    addToHistogram(
-      histogram,
-      Float32Array.from({ length: 2 ** 20 }, (_, i) => i),
-    )
-    const { counts } = histogram
-    expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1)
-    expect(counts.reduce((sum, count) => sum + count)).toBeGreaterThan(2 ** 15)
-  })
-
   it('takes a tensor of one value', () => {
     expect(histogramOf(new Float32Array(5).fill(3)).counts[0]).toBe(5)
   })
