@@ -1,6 +1,7 @@
 import Value from 'typebox/value'
 import { describe, expect, it } from 'vitest'
 import { FlyweightError } from '#flyweight/errors.js'
+import { lossOf, LossSchema } from '#flyweight/train/losses/table.js'
 import { optimizerOf, OptimizerSchema } from '#flyweight/train/optimizers/table.js'
 
 /** Options of any form, as JSON may bring them. */
@@ -19,13 +20,15 @@ describe('options', () => {
     expect(given(options)).toThrow(FlyweightError)
   })
 
-  it('have a schema that knows every kind and takes nothing else', () => {
-    const kinds = OptimizerSchema.anyOf.map(({ properties }) => properties.kind.const)
-    expect(kinds).toEqual(['sgd', 'adam', 'adamw', 'lamb'])
-    for (const kind of kinds) {
-      const complete = Value.Default(OptimizerSchema.anyOf[kinds.indexOf(kind)] as (typeof OptimizerSchema.anyOf)[number], { kind })
-      expect(Value.Check(OptimizerSchema, complete)).toBe(true)
-      expect(Value.Check(OptimizerSchema, { ...(complete as object), other: 1 })).toBe(false)
+  it.each([
+    [OptimizerSchema, optimizerOf],
+    [LossSchema, lossOf],
+  ])('of every kind have a schema and take nothing else', (schema, make) => {
+    for (const one of schema.anyOf) {
+      const complete = Value.Default(one, { kind: one.properties.kind.const }) as { kind: 'sgd' & 'mse' }
+      expect(Value.Check(schema, complete)).toBe(true)
+      expect(Value.Check(schema, { ...complete, other: 1 })).toBe(false)
+      expect(() => make(complete)).not.toThrow()
     }
   })
 
