@@ -1,5 +1,5 @@
-// The gradient of a convolution by its weights: one matrix product of the outputs' gradients and of the windows, over
-// all windows of all samples. How the windows become a matrix depends on how they lie.
+// The gradient of a convolution by its weights: matrix products of the outputs' gradients and of the windows, over all
+// windows of all samples. Which form is fast depends on how the windows lie; all are right for any.
 import type { Emitter } from '../../onnx/emitter.js'
 import { emitProduct } from './products.js'
 import { isTiling, overhang, type Windows } from './windows.js'
@@ -16,6 +16,11 @@ export interface WeightGradientOptions {
   group: number
 }
 
+/** Kernels of more places would make graphs of too many slices. */
+const MOST_SLICES = 128
+/** With fewer channels in a group a product for each place is too narrow to be fast. */
+const NARROW = 16
+
 /** Emits the gradient by the weights, of shape `dimsW`. */
 export function emitWeightGradient(emit: Emitter, options: WeightGradientOptions): string {
   const { dy, dimsX, dimsW, windows, group } = options
@@ -23,7 +28,11 @@ export function emitWeightGradient(emit: Emitter, options: WeightGradientOptions
   const count = size(windows.output)
   const split = emit.op('Reshape', [dy, emit.ints([dimsX[0] as number, group, channelsOut / group, count])])
   const rows = emit.op('Reshape', [emit.op('Transpose', [split], { attributes: { perm: [1, 2, 0, 3] } }), emit.ints([group, channelsOut / group, -1])])
-  return isTiling(windows) ? fromTiles(emit, rows, options) : fromSlices(emit, rows, options)
+  if (isTiling(windows)) return fromTiles(emit, rows, options)
+  // Slices with steps are slow, and pay only where a product does much with each.
+  const strided = windows.strides.some((stride) => stride > 1)
+  if (size(windows.kernel) > MOST_SLICES || (strided && (dimsW[1] as number) < NARROW)) return fromConvolution(emit, rows, options)
+  return fromSlices(emit, rows, options)
 }
 
 /** Windows side by side: cut by a reshape, so that one transposition gives the matrix. */
@@ -38,7 +47,7 @@ function fromTiles(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, grou
   return emit.op('Reshape', [emitProduct(emit, rows, columns, { transB: true }), emit.ints(dimsW)])
 }
 
-/** Any windows: the elements at one place of all windows are a strided slice of the padded input; one slice for each place. */
+/** The elements at one place of all windows are a strided slice of the padded input; one slice for each place. */
 function fromSlices(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, group }: WeightGradientOptions): string {
   const { kernel, strides, dilations, output, begin } = windows
   const perGroup = dimsW[1] as number
@@ -53,9 +62,35 @@ function fromSlices(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, gro
     const ends = starts.map((start, axis) => start + ((output[axis] as number) - 1) * (strides[axis] as number) + 1)
     return emit.op('Slice', [channelsFirst, emit.ints(starts), emit.ints(ends), axes, emit.ints(strides)])
   })
-  const columns = emit.op('Reshape', [emit.op('Concat', slices, { attributes: { axis: 1 } }), emit.ints([group, slices.length * perGroup, -1])])
-  const product = emit.op('Reshape', [emitProduct(emit, rows, columns, { transB: true }), emit.ints([dimsW[0] as number, slices.length, perGroup])])
-  return emit.op('Reshape', [emit.op('Transpose', [product], { attributes: { perm: [0, 2, 1] } }), emit.ints(dimsW)])
+  const join = (parts: string[], axis: number) => emit.op('Concat', parts, { attributes: { axis } })
+  const times = (columns: string, height: number) => emitProduct(emit, rows, emit.op('Reshape', [columns, emit.ints([group, height, -1])]), { transB: true })
+  const together = perGroup < NARROW && (perGroup > 1 || group === 1)
+  const product = together
+    ? times(join(slices, 1), slices.length * perGroup)
+    : join(
+        slices.map((slice) => times(slice, perGroup)),
+        2,
+      )
+  const placed = emit.op('Reshape', [product, emit.ints([dimsW[0] as number, slices.length, perGroup])])
+  return emit.op('Reshape', [emit.op('Transpose', [placed], { attributes: { perm: [0, 2, 1] } }), emit.ints(dimsW)])
+}
+
+/** Conv with the gradients as kernels and channels as samples: its strides are the dilations, its dilations the strides. */
+function fromConvolution(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, group }: WeightGradientOptions): string {
+  const { input, output, kernel, strides, dilations, begin } = windows
+  const [samples] = dimsX as [number]
+  const [channelsOut, perGroup] = dimsW as [number, number]
+  const over = overhang(windows)
+  const spatial = kernel.map((_, axis) => axis + 3)
+  const split = emit.op('Reshape', [x, emit.ints([samples, group, perGroup, ...input])])
+  const images = emit.op('Transpose', [split], { attributes: { perm: [2, 1, 0, ...spatial] } })
+  const signals = emit.op('Reshape', [images, emit.ints([perGroup, group * samples, ...input])])
+  const filters = emit.op('Reshape', [rows, emit.ints([channelsOut, samples, ...output])])
+  const pads = [...begin, ...over.map((beyond) => Math.max(0, beyond))]
+  const result = emit.op('Conv', [signals, filters], { attributes: { group, pads, strides: [...dilations], dilations: [...strides] } })
+  // Elements at the end that are in no window make places that the kernel does not have.
+  const cut = emit.op('Slice', [result, emit.ints(kernel.map(() => 0)), emit.ints(kernel), emit.ints(kernel.map((_, axis) => axis + 2))])
+  return emit.op('Transpose', [cut], { attributes: { perm: [1, 0, ...kernel.map((_, axis) => axis + 2)] } })
 }
 
 /** The input with the zeros that its windows reach. */

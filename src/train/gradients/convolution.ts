@@ -5,7 +5,7 @@ import { intAttribute, intsAttribute } from '../../onnx/attributes.js'
 import type { Emitter } from '../../onnx/emitter.js'
 import type { Gradient, GradientContext } from '../gradient.js'
 import { emitWeightGradient } from './convolution-weights.js'
-import { beginPads, overhang, windowsOf, type Windows } from './windows.js'
+import { beginPads, overhang, reach, windowsOf, type Windows } from './windows.js'
 
 /** Y = W ⋆ X + b, for any groups, strides, pads and dilations. */
 export const conv: Gradient = (context) => {
@@ -48,9 +48,16 @@ interface InputGradientOptions {
 }
 
 /** Emits the gradient of Conv by its input, [N, C, input…]: every window's gradient is added where the window lies. */
-export function emitInputGradient(emit: Emitter, { dy, weights, windows, group }: InputGradientOptions): string {
-  const { strides, dilations, begin } = windows
+export function emitInputGradient(emit: Emitter, options: InputGradientOptions): string {
+  const { dy, weights, windows, group } = options
+  const { kernel, strides, dilations, begin } = windows
   const over = overhang(windows)
+  const whole = kernel.map((_, axis) => reach(windows, axis) - 1)
+  const pads = [...whole.map((size, axis) => size - (begin[axis] as number)), ...whole.map((size, axis) => size - (over[axis] as number))]
+  if (strides.every((stride) => stride === 1) && pads.every((pad) => pad >= 0)) {
+    // The runtime's Conv is faster than its ConvTranspose, most of all by channel.
+    return emit.op('Conv', [dy, emitMirrored(emit, options)], { attributes: { group, dilations: [...dilations], pads } })
+  }
   const attributes = {
     group,
     strides: [...strides],
@@ -59,6 +66,18 @@ export function emitInputGradient(emit: Emitter, { dy, weights, windows, group }
     output_padding: over.map((size) => Math.max(0, -size)),
   }
   return emit.op('ConvTranspose', [dy, weights], { attributes })
+}
+
+/** Weights of the Conv that undoes one of stride 1: inputs and outputs exchanged within groups, places in reverse order. */
+function emitMirrored(emit: Emitter, { weights, dimsW, group }: InputGradientOptions): string {
+  const [channelsOut, perGroup, ...kernel] = dimsW as [number, number, ...number[]]
+  const spatial = kernel.map((_, axis) => axis + 2)
+  const [first, beyond, back] = [-1, -1 - Number.MAX_SAFE_INTEGER, -1].map((bound) => emit.ints(kernel.map(() => bound))) as [string, string, string]
+  const reversed = kernel.every((size) => size === 1) ? weights : emit.op('Slice', [weights, first, beyond, emit.ints(spatial), back])
+  if (perGroup === 1 && channelsOut === group) return reversed
+  const split = emit.op('Reshape', [reversed, emit.ints([group, channelsOut / group, perGroup, ...kernel])])
+  const exchanged = emit.op('Transpose', [split], { attributes: { perm: [0, 2, 1, ...spatial.map((axis) => axis + 1)] } })
+  return emit.op('Reshape', [exchanged, emit.ints([group * perGroup, channelsOut / group, ...kernel])])
 }
 
 /** Emits Conv over given windows, those elements cut off that are in none. */

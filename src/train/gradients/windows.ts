@@ -25,8 +25,9 @@ export function windowsOf(node: NodeProto, { input, output, kernel }: Pick<Windo
 }
 
 /** How far the last window reaches over the end of the input; negative: so many elements at the end are in no window. */
-export function overhang({ input, output, kernel, strides, dilations, begin }: Windows): number[] {
-  return input.map((size, axis) => ((output[axis] as number) - 1) * (strides[axis] as number) + reach(kernel, dilations, axis) - size - (begin[axis] as number))
+export function overhang(windows: Windows): number[] {
+  const { input, output, strides, begin } = windows
+  return input.map((size, axis) => ((output[axis] as number) - 1) * (strides[axis] as number) + reach(windows, axis) - size - (begin[axis] as number))
 }
 
 /** Whether every element is in one window, as with kernels of one element or patches side by side. */
@@ -37,7 +38,7 @@ export function isTiling(windows: Windows): boolean {
 }
 
 /** Elements from the first to the last of a window. */
-function reach(kernel: readonly number[], dilations: readonly number[], axis: number): number {
+export function reach({ kernel, dilations }: Windows, axis: number): number {
   return ((kernel[axis] as number) - 1) * (dilations[axis] as number) + 1
 }
 

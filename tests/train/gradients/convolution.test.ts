@@ -80,3 +80,16 @@ describe.each([
   it.each(seeds(4))('over three axes, configuration %i', async (seed) => check(opType, make(seed + 200, { rank: 3, automatic: false })))
   it.each(seeds(10))('with automatic padding, configuration %i', async (seed) => check(opType, make(seed + 300, { rank: 2, automatic: true })))
 })
+
+/** The weights' gradient has other forms for wide groups, and for kernels of many places. */
+describe.each<[string, Omit<Case, 'bias'>]>([
+  ['many channels', { x: [2, 17, 6, 5], w: [3, 17, 3, 2], attributes: { group: 1, pads: [1, 0, 1, 1] } }],
+  ['many channels and gaps', { x: [2, 34, 9, 8], w: [4, 17, 3, 3], attributes: { group: 2, strides: [2, 3], pads: [1, 1, 0, 1] } }],
+  ['one channel in a group', { x: [2, 5, 6, 6], w: [10, 1, 3, 3], attributes: { group: 5, pads: [1, 1, 1, 1], dilations: [1, 2] } }],
+  ['a large kernel', { x: [2, 2, 14, 15], w: [2, 1, 11, 12], attributes: { group: 2, pads: [2, 1, 0, 3] } }],
+  ['patches side by side', { x: [2, 4, 6, 6], w: [6, 2, 3, 2], attributes: { group: 2, strides: [3, 2] } }],
+  ['kernels of one element', { x: [3, 4, 5, 5], w: [6, 4, 1, 1], attributes: { group: 1 } }],
+  ['more padding than the kernel reaches', { x: [1, 2, 3, 3], w: [2, 2, 2, 2], attributes: { group: 1, pads: [3, 0, 0, 2] } }],
+])('Conv with %s', (_, of) => {
+  it('has exact gradients', async () => check('Conv', { ...of, bias: true }))
+})
