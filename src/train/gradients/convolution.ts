@@ -1,11 +1,11 @@
 // Gradients of convolutions. Conv and ConvTranspose are each other's adjoints, so both use the same two functions:
 // what the windows' gradient is for the input, and for the weights. Dumoulin and Visin, "A guide to convolution
 // arithmetic for deep learning" (2016), chapter 4.
-import { intAttribute, intsAttribute } from '../../onnx/attributes.js'
+import { intAttribute, intsAttribute, stringAttribute } from '../../onnx/attributes.js'
 import type { Emitter } from '../../onnx/emitter.js'
 import type { Gradient, GradientContext } from '../gradient.js'
 import { emitWeightGradient } from './convolution-weights.js'
-import { beginPads, overhang, reach, windowsOf, type Windows } from './windows.js'
+import { beginPads, overhang, reach, shared, windowsOf, type Windows } from './windows.js'
 
 /** Y = W ⋆ X + b, for any groups, strides, pads and dilations. */
 export const conv: Gradient = (context) => {
@@ -80,15 +80,11 @@ function emitMirrored(emit: Emitter, { weights, dimsW, group }: InputGradientOpt
   return emit.op('Reshape', [exchanged, emit.ints([group * perGroup, channelsOut / group, ...kernel])])
 }
 
-/** Emits Conv over given windows, those elements cut off that are in none. */
+/** Emits Conv over given windows. */
 function emitConv(emit: Emitter, { x, weights, windows, group }: { x: string; weights: string; windows: Windows; group: number }): string {
-  const { input, strides, dilations, begin } = windows
-  const over = overhang(windows)
-  const axes = over.map((_, axis) => axis + 2)
-  const seen = over.map((size, axis) => (input[axis] as number) + Math.min(0, size))
-  const cut = over.some((size) => size < 0) ? emit.op('Slice', [x, emit.ints(seen.map(() => 0)), emit.ints(seen), emit.ints(axes)]) : x
-  const attributes = { group, strides: [...strides], dilations: [...dilations], pads: [...begin, ...over.map((size) => Math.max(0, size))] }
-  return emit.op('Conv', [cut, weights], { attributes })
+  const { strides, dilations, begin } = windows
+  const pads = [...begin, ...overhang(windows).map((over) => Math.max(0, over))]
+  return emit.op('Conv', [x, weights], { attributes: { group, strides: [...strides], dilations: [...dilations], pads } })
 }
 
 /** The gradient of a bias: the sum over all but the channels. */
@@ -97,11 +93,12 @@ function emitChannelSum({ node, emit, dims }: GradientContext, dy: string): stri
   return emit.op('ReduceSum', [dy, emit.ints(axes)], { attributes: { keepdims: 0 } })
 }
 
-/** The windows of the Conv whose adjoint a ConvTranspose is. */
+/** The windows of the Conv whose adjoint a ConvTranspose is. A given output shape overrides the node's pads. */
 function transposedWindows({ node }: GradientContext, sizes: Pick<Windows, 'input' | 'output' | 'kernel'>): Windows {
   const windows = windowsOf(node, sizes)
   const outputPadding = intsAttribute(node, 'output_padding') ?? sizes.input.map(() => 0)
   const unpadded = overhang({ ...windows, begin: sizes.input.map(() => 0) })
   const total = unpadded.map((size, axis) => size + (outputPadding[axis] as number))
-  return { ...windows, begin: beginPads(node, total) }
+  const shaped = (intsAttribute(node, 'output_shape') ?? []).length > 0
+  return { ...windows, begin: shaped ? shared(total, stringAttribute(node, 'auto_pad')) : beginPads(node, total) }
 }

@@ -42,14 +42,15 @@ export function reach({ kernel, dilations }: Windows, axis: number): number {
   return ((kernel[axis] as number) - 1) * (dilations[axis] as number) + 1
 }
 
-/**
- * Padding at the beginning. `total` is what automatic padding shares between beginning and end; SAME_UPPER gives an odd
- * one to the end.
- */
+/** Padding at the beginning, as given or of automatic padding's total. */
 export function beginPads(node: NodeProto, total: readonly number[]): number[] {
   const automatic = stringAttribute(node, 'auto_pad', 'NOTSET')
-  if (automatic === 'SAME_UPPER') return total.map((pad) => Math.floor(Math.max(0, pad) / 2))
-  if (automatic === 'SAME_LOWER') return total.map((pad) => Math.ceil(Math.max(0, pad) / 2))
+  if (automatic.startsWith('SAME')) return shared(total, automatic)
   const pads = automatic === 'VALID' ? undefined : intsAttribute(node, 'pads')
   return total.map((_, axis) => pads?.[axis] ?? 0)
+}
+
+/** What of a total of padding is at the beginning: an odd one is larger at the end with SAME_UPPER, else at the beginning. */
+export function shared(total: readonly number[], automatic: string): number[] {
+  return total.map((pad) => (automatic === 'SAME_UPPER' ? Math.floor : Math.ceil)(Math.max(0, pad) / 2))
 }

@@ -93,3 +93,12 @@ describe.each<[string, Omit<Case, 'bias'>]>([
 ])('Conv with %s', (_, of) => {
   it('has exact gradients', async () => check('Conv', { ...of, bias: true }))
 })
+
+describe.each<[string, Attributes]>([
+  ['a given shape', { strides: [2, 3], output_shape: [6, 8] }],
+  ['a given shape and output padding', { strides: [2, 3], output_padding: [1, 1], output_shape: [7, 8] }],
+  ['a given shape, the odd padding at the beginning', { strides: [2, 3], auto_pad: 'SAME_LOWER', output_shape: [6, 8] }],
+  ['a given shape, the odd padding at the end', { strides: [2, 3], auto_pad: 'SAME_UPPER', output_shape: [6, 8] }],
+])('ConvTranspose with %s', (_, attributes) => {
+  it('has exact gradients', async () => check('ConvTranspose', { x: [1, 2, 3, 3], w: [2, 2, 3, 3], attributes: { group: 1, ...attributes }, bias: true }))
+})

@@ -53,6 +53,10 @@ describe('Resize', () => {
     return check({ x, scales: [1, 1, 0.5 + tall / 4, 0.5 + wide / 4], attributes })
   })
 
+  it('symmetric, where a size is rounded down', async () => {
+    await check({ x: [1, 1, 5, 3], scales: [1, 1, 1.5, 2.5], attributes: { mode: 'linear', coordinate_transformation_mode: 'half_pixel_symmetric' } })
+  })
+
   it('of named axes', async () => {
     await check({ x: [1, 2, 3, 4], scales: [2, 1.5], attributes: { mode: 'linear', axes: [2, -1] } })
     await check({ x: [1, 2, 3, 4], sizes: [7, 5], attributes: { mode: 'linear', axes: [2, 3] } })

@@ -19,7 +19,7 @@ describe.each(['Softmax', 'LogSoftmax'])('%s', (opType) => {
 })
 
 describe('SoftmaxCrossEntropyLoss', () => {
-  const cases = [undefined, 0, 2, -1].flatMap((ignored) =>
+  const cases = [undefined, 0, 2, -1, -100].flatMap((ignored) =>
     ['mean', 'sum', 'none'].flatMap((reduction) => [false, true].map((second) => ({ ignored, reduction, second }))),
   )
   it.each(cases.map((one, index) => ({ ...one, seed: index + 1 })))('of %j', async ({ ignored, reduction, second, seed }) => {
