@@ -3,6 +3,7 @@
 import { dtypes } from '../../tensor/tensor.js'
 import type { Gradient, GradientContext } from '../gradient.js'
 import { toInput } from './arithmetic.js'
+import { storedNumbers } from './constants.js'
 
 /** dx = slope·dy, for a function of one input. */
 export function bySlope(slope: (context: GradientContext, x: string, y: string) => string): Gradient {
@@ -59,10 +60,10 @@ export const pow: Gradient = (context) => {
 }
 
 /** p·xᵖ⁻¹, the exponent being of the type of x. */
-function powerSlope({ node, emit, constant, scalar }: GradientContext, exponent: string): string {
-  const [x, stored] = node.input as [string, string]
-  const known = constant(stored)
-  const values = known && Array.from(known.data as ArrayLike<number | bigint>, Number)
+function powerSlope(context: GradientContext, exponent: string): string {
+  const { node, emit, scalar } = context
+  const x = node.input[0] as string
+  const values = storedNumbers(context, 1)
   if (values?.every((value) => value === 2)) return emit.op('Mul', [x, exponent])
   const slope = emit.op('Mul', [exponent, emit.op('Pow', [x, emit.op('Sub', [exponent, scalar(1)])])])
   if (values?.every((value) => value !== 0)) return slope
