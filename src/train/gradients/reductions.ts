@@ -54,14 +54,14 @@ export const reduceLogSumExp: Gradient = (context) => {
 }
 
 /** A tensor of the reduced shape, repeated along the axes that were reduced: of the input's shape. */
-export function spread(context: GradientContext, reduced: string): string {
+function spread(context: GradientContext, reduced: string): string {
   const { node, emit, dims } = context
   const full = dims(node.input[0] as string)
   return emit.op('Expand', [keptAxes(context, reduced), emit.ints(full)])
 }
 
 /** A tensor of the reduced shape with the reduced axes, of size 1, whether or not the node keeps them. */
-export function keptAxes(context: GradientContext, reduced: string): string {
+function keptAxes(context: GradientContext, reduced: string): string {
   const { node, emit, dims } = context
   if (intAttribute(node, 'keepdims', 1) === 1) return reduced
   const axes = new Set(reducedAxes(context))
@@ -69,7 +69,7 @@ export function keptAxes(context: GradientContext, reduced: string): string {
 }
 
 /** The axes that a reduction is over, ascending and not negative; all where the node names none. */
-export function reducedAxes(context: GradientContext): number[] {
+function reducedAxes(context: GradientContext): number[] {
   const { node, dims } = context
   const rank = dims(node.input[0] as string).length
   const named = storedInts(context, 1, 'axes') ?? intsAttribute(node, 'axes')
