@@ -1,6 +1,6 @@
 // The key below a Pareto plot: the members of the front by number and the source, with their names in full and their figures.
 import { isOnFront, type ParetoPoint, type ParetoPoints } from './pareto-points.js'
-import { element, escapeXml, textWidth } from './svg.js'
+import { text, textWidth } from './svg.js'
 import { bytes } from './units.js'
 import { wrap } from './wrap.js'
 
@@ -30,7 +30,7 @@ export function keyOf({ points, quality, batches, notDrawn }: ParetoPoints, { le
     .toReversed()
     .map(({ head, cell }) => {
       const own = edge
-      edge -= Math.max(...[head, ...rows.map(cell)].map((text) => textWidth(text, SIZE))) + COLUMN_GAP
+      edge -= Math.max(...[head, ...rows.map(cell)].map((content) => textWidth(content, SIZE))) + COLUMN_GAP
       return own
     })
     .toReversed()
@@ -60,8 +60,4 @@ export function keyOf({ points, quality, batches, notDrawn }: ParetoPoints, { le
 
 function nameOf({ candidate: { recipe, pinnedOnly } }: ParetoPoint): string {
   return pinnedOnly === true ? `${recipe} *` : recipe
-}
-
-function text(x: number, y: number, content: string, style?: string): string {
-  return element('text', { x, y, class: style }, escapeXml(content))
 }

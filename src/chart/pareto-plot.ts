@@ -1,11 +1,12 @@
 // The Pareto front of a search as an SVG of its own: latency ratio against quality, a bubble's area its bytes.
 // Which points there are is pareto-points.ts's, the table below them pareto-key.ts's.
 import type { SearchReport } from '../measurements.js'
-import { placeLabels, type Anchor, type Box, type Line } from './labels.js'
+import { placeLabels, type Anchor, type Box } from './labels.js'
 import { keyOf } from './pareto-key.js'
 import { isOnFront, paretoPoints, SOURCE, type ParetoPoint, type ParetoPoints } from './pareto-points.js'
 import { linearAxis, logAxis, type Axis } from './scale.js'
-import { element, escapeXml, textWidth } from './svg.js'
+import { styleSheet } from './style.js'
+import { element, escapeXml, line, text, textWidth, type StyledLine } from './svg.js'
 import { bytes, ratio } from './units.js'
 
 const WIDTH = 880
@@ -19,17 +20,13 @@ const LABEL_SIZE = 12
 const LABEL_HEIGHT = 15
 const LONGEST_LABEL = 26
 
-const STYLE = `
-text{font:12px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#1f2328}
-.title{font-size:15px;font-weight:600}.quiet{fill:#59636e}.end{text-anchor:end}.middle{text-anchor:middle}
-.paper{fill:#fff}.grid{stroke:#d1d9e0;stroke-width:1}.same{stroke:#9a6700;stroke-width:1;stroke-dasharray:5 4}
+const STYLE = styleSheet(
+  `.same{stroke:#9a6700;stroke-width:1;stroke-dasharray:5 4}
 .front{fill:#0969da;fill-opacity:.7;stroke:#0550ae}.dominated{fill:#818b98;fill-opacity:.3;stroke:#818b98}
 .rejected{fill:none;stroke:#818b98;stroke-dasharray:2 2}.reference{fill:#9a6700;fill-opacity:.25;stroke:#9a6700;stroke-width:2}
-.line{fill:none;stroke:#0969da;stroke-width:1.5;stroke-opacity:.6}.spread{stroke:#0550ae;stroke-width:1}.leader{stroke:#59636e;stroke-width:.75}
-.label{paint-order:stroke;stroke:#fff;stroke-width:3px;stroke-linejoin:round}
-@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.quiet{fill:#9198a1}.paper{fill:#0d1117}.grid{stroke:#3d444d}.same,.reference{stroke:#d29922}
-.reference{fill:#d29922}.front{fill:#4493f8;stroke:#79c0ff}.line{stroke:#4493f8}.spread{stroke:#79c0ff}.leader{stroke:#9198a1}.label{stroke:#0d1117}}
-`
+.line{fill:none;stroke:#0969da;stroke-width:1.5;stroke-opacity:.6}.spread{stroke:#0550ae;stroke-width:1}`,
+  `.same,.reference{stroke:#d29922}.reference{fill:#d29922}.front{fill:#4493f8;stroke:#79c0ff}.line{stroke:#4493f8}.spread{stroke:#79c0ff}`,
+)
 
 /**
  * An SVG document of 880 user units' width and as high as the key of the front needs. The same report gives the same text.
@@ -70,8 +67,6 @@ export function paretoPlot(report: SearchReport): string {
     '\n',
   )
 }
-
-type StyledLine = Line & { class: string }
 
 interface PlacedPoint {
   point: ParetoPoint
@@ -195,12 +190,4 @@ function textsOf({ number, candidate }: ParetoPoint): string[] {
   const characters = Array.from(candidate.recipe)
   const name = characters.length > LONGEST_LABEL ? `${characters.slice(0, LONGEST_LABEL - 1).join('')}…` : candidate.recipe
   return [`${number} ${name}`, String(number)]
-}
-
-function text(x: number, y: number, content: string, style?: string): string {
-  return element('text', { x, y, class: style }, escapeXml(content))
-}
-
-function line({ class: style, x1, y1, x2, y2 }: StyledLine): string {
-  return element('line', { class: style, x1, y1, x2, y2 })
 }

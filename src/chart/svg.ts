@@ -25,6 +25,23 @@ export function element(name: string, attributes: Attributes, ...children: reado
   return children.length === 0 ? `<${name}${written}/>` : `<${name}${written}>${children.join('')}</${name}>`
 }
 
+/** One line of text, escaped; `y` is its base line. */
+export function text(x: number, y: number, content: string, style?: string): string {
+  return element('text', { x, y, class: style }, escapeXml(content))
+}
+
+export interface StyledLine {
+  class: string
+  x1: number
+  y1: number
+  x2: number
+  y2: number
+}
+
+export function line({ class: style, x1, y1, x2, y2 }: StyledLine): string {
+  return element('line', { class: style, x1, y1, x2, y2 })
+}
+
 /** Upper bound of the width of text in a fixed-width font of `size`. */
 export function textWidth(text: string, size: number): number {
   let columns = 0

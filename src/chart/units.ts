@@ -12,3 +12,15 @@ export function bytes(count: number): string {
 export function ratio(value: number): string {
   return `${value.toFixed(2)}×`
 }
+
+/** Any number in three significant digits or so: `0.0512`, `12.3`, `4801`, `1.2e-7`. */
+export function figure(value: number): string {
+  const size = Math.abs(value)
+  const rounded = size >= 100 && size < 1e5 ? Math.round(value) : Number(value.toPrecision(3))
+  return size !== 0 && (size < 1e-3 || size >= 1e5) ? power(rounded) : String(rounded)
+}
+
+/** As a power of ten: `1.2e-7`, `5e6`. */
+export function power(value: number): string {
+  return Number(value.toPrecision(6)).toExponential().replace('+', '')
+}
