@@ -41,6 +41,12 @@ describe('SoftmaxCrossEntropyLoss', () => {
     })
   })
 
+  it('of labels of int32', async () => {
+    const labels: Tensor = { dtype: 'int32', dims: [3], data: Int32Array.from([0, -100, 1]) }
+    const nodes = [node('SoftmaxCrossEntropyLoss', ['scores', 'labels'], ['loss'], { attributes: { ignore_index: -100 } })]
+    await checkGradients({ nodes, feeds: { scores: noise([3, 4], 1), labels } })
+  })
+
   it('of log-probabilities alone', async () => {
     const feeds = { scores: noise([3, 4], 1), labels: int64s([3], [0, 3, 1]) }
     await checkGradients({ nodes: [node('SoftmaxCrossEntropyLoss', ['scores', 'labels'], ['loss', 'log_prob'])], feeds, outputs: ['log_prob'] })
