@@ -5,8 +5,8 @@ import { describe, it } from 'vitest'
 import type { NodeOptions } from '#flyweight/onnx/builder.js'
 import { Emitter } from '#flyweight/onnx/emitter.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
-import { int64s, noise } from '../onnx/running.js'
-import { checkGradients } from './gradient-check.js'
+import { int64s, noise } from '../../onnx/running.js'
+import { checkGradients } from '../gradient-check.js'
 
 type Attributes = NonNullable<NodeOptions['attributes']>
 
