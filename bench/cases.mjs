@@ -18,7 +18,7 @@ const CHANNELS = ['prune-channels(ratio=0.3)', 'prune-channels(ratio=0.3)+recove
 
 /**
  * `file` is the model, or `build` makes it; `fidelityRows` limits the rows that a build compares on, where a run is
- * slow; recipes are short strings, `auto` may search for `searchSeconds`.
+ * slow; `noiseRows` of noise are as good as any inputs for a network of random weights; recipes are short strings, `auto` may search for `searchSeconds`.
  */
 export const models = {
   digits_cnn: {
@@ -65,6 +65,6 @@ export const models = {
     recipes: ['simplify', 'int8-dynamic', 'fp16', 'prune-weights(ratio=0.5)', 'auto'],
     searchSeconds: 20,
   },
-  minilm: { build: buildTransformer, batches: [1, 8], recipes: ['int8-dynamic', 'int4', 'fp16', 'prune-channels', 'auto'], searchSeconds: 30 },
-  resnet18: { build: buildResnet18, batches: [1, 8], recipes: ['simplify', 'int8-static', 'prune-channels', 'auto'], searchSeconds: 30 },
+  minilm: { build: buildTransformer, batches: [1, 8], recipes: ['int8-dynamic', 'int4', 'fp16', 'prune-channels', 'auto'], searchSeconds: 60 },
+  resnet18: { build: buildResnet18, noiseRows: 32, batches: [1, 8], recipes: ['simplify', 'int8-static', 'prune-channels', 'auto'], searchSeconds: 60 },
 }

@@ -7,6 +7,8 @@ import { isSearch } from '#flyweight/compress/recipe.js'
 import { searchVariants } from '#flyweight/compress/search/search.js'
 import { messageOf } from '#flyweight/errors.js'
 import { feedSource } from '#flyweight/jobs/feed-source.js'
+import { syntheticFeeds } from '#flyweight/runtime/sample-inputs.js'
+import { joinRows } from '#flyweight/tensor/rows.js'
 import { models } from './cases.mjs'
 import { evaluationSamples, scoreVariant } from './prepare.mjs'
 
@@ -22,21 +24,30 @@ process.once('message', (cell) => {
 /** Rows of the table: one for a recipe; for `auto` one for the search and one for each variant that it keeps. */
 async function measure(cell) {
   const { model, file, folder, signature } = cell
-  const { task, batches, fidelityRows = Number.POSITIVE_INFINITY } = models[model]
+  const { task, batches, noiseRows, fidelityRows = Number.POSITIVE_INFINITY } = models[model]
   const samplesDir = task === undefined ? undefined : join(folder, 'calibration')
   const { samples, synthetic, feedsAt } = await feedSource({ file, signature, samplesDir, device: 'cpu', threads: 1 })
   const evaluation = task === undefined ? undefined : await evaluationSamples(folder, signature)
   const source = {
     digest: createHash('sha256').update(readFileSync(file)).digest('hex'),
-    samples,
+    samples: noiseRows === undefined ? samples : noise(signature, noiseRows),
     ...(evaluation !== undefined && { evaluation: { ...evaluation, rows: Math.min(evaluation.rows, fidelityRows) } }),
-    synthetic,
+    synthetic: synthetic && noiseRows === undefined,
     feedsAt,
     maxBatch: signature.batchable ? MOST_ROWS : 1,
   }
   const options = { device: 'cpu', threads: 1, batches: signature.batchable ? batches : [1], minFidelity: MIN_FIDELITY }
   const score = (variantFile) => scoreVariant(model, variantFile, { folder, evaluation })
   return isSearch(cell.recipe) ? search(cell, source, { options, score }) : [await build(cell, source, { options, score })]
+}
+
+/** Rows of noise, each from a seed of its own. */
+function noise({ inputs }, rows) {
+  return {
+    rows,
+    digest: 'noise',
+    take: (from, count) => joinRows(Array.from({ length: count }, (_, row) => syntheticFeeds(inputs, { batch: 1, seed: from + row }))),
+  }
 }
 
 async function build({ file, recipe, workDir, budgetMs }, { digest, ...source }, { options, score }) {

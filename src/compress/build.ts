@@ -16,6 +16,7 @@ import type { PassContext } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
 import { parseRecipe, variantName } from './recipe.js'
 import { holdOut, type Samples } from './samples.js'
+import type { SourceOutputs } from './source-outputs.js'
 
 export interface BuildRequest {
   sourceFile: string
@@ -25,6 +26,8 @@ export interface BuildRequest {
   samples: Samples
   /** Samples to judge the result on; without them some of `samples` are kept back for that, where there are enough. */
   evaluation?: Samples
+  /** Keeps the source model's outputs on the samples judged on, where several builds have these in common. */
+  sourceOutputs?: SourceOutputs
   /** The samples are noise: good for measuring speed, not for calibrating. */
   synthetic: boolean
   /** Rows a batch of this model may have: 1 where its batch dimension is fixed. */
@@ -77,6 +80,7 @@ export async function buildVariant(build: BuildRequest): Promise<BuildResult> {
     samples: evaluation,
     synthetic,
     batch: Math.min(8, build.maxBatch),
+    sourceOutputs: build.sourceOutputs,
     device,
     threads,
     signal,

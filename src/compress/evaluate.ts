@@ -4,6 +4,7 @@ import type { Fidelity, OutputFidelity } from '../measurements.js'
 import { openSession, type Session } from '../runtime/session.js'
 import type { Tensor } from '../tensor/tensor.js'
 import { batchesOf, type Samples } from './samples.js'
+import type { SourceOutputs } from './source-outputs.js'
 import { LabelTally, OutputTally } from './tally.js'
 
 export interface EvaluateOptions {
@@ -14,6 +15,8 @@ export interface EvaluateOptions {
   synthetic: boolean
   /** Rows a run: 1 where the batch dimension is fixed. */
   batch: number
+  /** Keeps what the source model puts out for the next comparison. */
+  sourceOutputs?: SourceOutputs | undefined
   device: string
   threads: number
   onProgress?: (fraction: number) => void
@@ -26,18 +29,27 @@ const MOST_ROWS = 512
 /** Compares both models on the samples. `finite` is whether every value of the variant was. */
 export async function evaluate(options: EvaluateOptions): Promise<{ fidelity: Fidelity; finite: boolean }> {
   const { samples, synthetic, batch, device, threads, signal } = options
-  const source = await openSession(options.sourceFile, { device, threads })
+  let source: Session | undefined
+  const runSource = async (feeds: Readonly<Record<string, Tensor>>) => {
+    source ??= await openSession(options.sourceFile, { device, threads })
+    return source.run(feeds)
+  }
   let variant: Session | undefined
   try {
     variant = await openSession(options.variantFile, { device, threads })
-    const tallies = new Map(source.outputs.map(({ name }) => [name, new OutputTally()]))
+    const tallies = new Map<string, OutputTally>()
     const labelled = new LabelTally(samples.labels)
     let rows = 0
     for (const { from, count, feeds } of batchesOf(samples, batch, MOST_ROWS)) {
       signal?.throwIfAborted()
       const dimsOfInputs = Object.values(feeds).map(({ dims }) => String(dims))
-      const [expected, actual] = [await source.run(feeds), await variant.run(feeds)]
-      for (const [name, tally] of tallies) tally.add(expected[name] as Tensor, actual[name] as Tensor, !isState(expected[name] as Tensor, dimsOfInputs, count))
+      const expected = await (options.sourceOutputs?.of(from, () => runSource(feeds)) ?? runSource(feeds))
+      const actual = await variant.run(feeds)
+      for (const [name, wanted] of Object.entries(expected)) {
+        const tally = tallies.get(name) ?? new OutputTally()
+        tallies.set(name, tally)
+        tally.add(wanted, actual[name] as Tensor, !isState(wanted, dimsOfInputs, count))
+      }
       labelled.add(expected, actual, { from, count })
       rows += count
       options.onProgress?.(rows / Math.min(samples.rows, MOST_ROWS))
@@ -49,7 +61,7 @@ export async function evaluate(options: EvaluateOptions): Promise<{ fidelity: Fi
       finite: [...tallies.values()].every(({ finite }) => finite),
     }
   } finally {
-    await source.release()
+    await source?.release()
     await variant?.release()
   }
 }

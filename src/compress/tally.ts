@@ -24,7 +24,7 @@ export class OutputTally {
   #agreeing = 0
   #divergence = 0
   #positions = 0
-  #klOf: 'probabilities' | 'softmax' | undefined
+  #klOf: Kind
 
   /** @param scores false for an output whose last axis holds no classes, whatever its rank */
   add(expectedTensor: Tensor, actualTensor: Tensor, scores = true): void {
@@ -48,7 +48,7 @@ export class OutputTally {
     for (let start = 0; start < expected.length; start += classes) {
       this.#positions += 1
       if (argmax(expected, start, classes) === argmax(actual, start, classes)) this.#agreeing += 1
-      if (isFloat) this.#divergence += divergence(logarithms(expected, start, classes, this.#klOf), logarithms(actual, start, classes, this.#klOf))
+      if (isFloat) this.#divergence += divergence(expected, actual, { start, classes, of: this.#klOf })
     }
   }
 
@@ -126,20 +126,33 @@ function isDistribution(values: ArrayLike<number>, classes: number): boolean {
   return true
 }
 
-/** Logarithms of the probabilities at one position: of the values themselves, or of their softmax. */
-function logarithms(values: ArrayLike<number>, start: number, classes: number, of: 'probabilities' | 'softmax' | undefined): Float64Array {
-  const logs = Float64Array.from({ length: classes }, (_, i) => values[start + i] as number)
-  if (of === 'probabilities') return logs.map((value) => Math.max(LEAST_LOG, Math.log(Math.max(0, value))))
-  const most = logs.reduce((a, b) => Math.max(a, b))
-  const sum = Math.log(logs.reduce((total, value) => total + Math.exp(value - most), 0))
-  return logs.map((value) => Math.max(LEAST_LOG, value - most - sum))
+type Kind = 'probabilities' | 'softmax' | undefined
+
+/**
+ * Kullback-Leibler divergence in nats of the variant's distribution from the source's at one position; 0 where either is
+ * not finite. Over thousands of classes this is much of what a comparison costs: no arrays in between.
+ */
+function divergence(source: ArrayLike<number>, variant: ArrayLike<number>, { start, classes, of }: { start: number; classes: number; of: Kind }): number {
+  const [sourceTotal, variantTotal] = [logTotal(source, start, classes, of), logTotal(variant, start, classes, of)]
+  let sum = 0
+  for (let i = start; i < start + classes; i++) {
+    const log = logProbability(source[i] as number, sourceTotal, of)
+    sum += Math.exp(log) * (log - logProbability(variant[i] as number, variantTotal, of))
+  }
+  return Number.isFinite(sum) ? sum : 0
 }
 
-/** Kullback-Leibler divergence in nats of the variant's distribution from the source's; 0 where either is not finite. */
-function divergence(source: Float64Array, variant: Float64Array): number {
-  let sum = 0
-  for (let i = 0; i < source.length; i++) sum += Math.exp(source[i] as number) * ((source[i] as number) - (variant[i] as number))
-  return Number.isFinite(sum) ? sum : 0
+/** Logarithm of what exponentials are divided by in a softmax. */
+function logTotal(values: ArrayLike<number>, start: number, classes: number, of: Kind): number {
+  if (of === 'probabilities') return 0
+  let [most, total] = [-Infinity, 0]
+  for (let i = start; i < start + classes; i++) most = Math.max(most, values[i] as number)
+  for (let i = start; i < start + classes; i++) total += Math.exp((values[i] as number) - most)
+  return most + Math.log(total)
+}
+
+function logProbability(value: number, total: number, of: Kind): number {
+  return Math.max(LEAST_LOG, of === 'probabilities' ? Math.log(Math.max(0, value)) : value - total)
 }
 
 function argmax(values: ArrayLike<number>, start: number, count: number): number {

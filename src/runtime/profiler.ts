@@ -17,6 +17,8 @@ export interface ProfileOptions {
   threads?: number
   /** Measuring time per batch size, all subjects together. Default 4 s. */
   budgetMs?: number
+  /** Rounds that are run even when they exceed the budget; default 5: a slow model deserves a median too. */
+  leastRounds?: number
   onProgress?: (progress: { fraction: number; batch: number }) => void
   signal?: AbortSignal
 }
@@ -28,17 +30,16 @@ export interface SubjectProfile {
   loadMs: number
 }
 
-/** Rounds that are run even when they exceed the budget: a slow model deserves a median too. */
-const LEAST_ROUNDS = 5
 /** Below this, the budget is used up before stopping early. */
 const WANTED_ROUNDS = 101
 const MOST_ROUNDS = 400
 /** Rounds end early once the standard error of every median is below this share of it. */
 const PRECISION = 0.01
+/** The second is left out where the first took the whole budget: it is there for what settles in microseconds. */
 const WARM_UP_ROUNDS = 2
 
 /**
- * Measures p50 and p99 of one run per subject and batch size. At least 5 rounds, then as the budget allows
+ * Measures p50 and p99 of one run per subject and batch size. At least `leastRounds`, then as the budget allows
  * until 101 rounds agree within 1 %, at most 400. Percentiles are by nearest rank: with fewer than 100 runs
  * p99 is the slowest run seen, which errs on the safe side for deadlines.
  * @throws FlyweightError `cancelled` when `signal` aborts; what the runtime throws.
@@ -72,20 +73,23 @@ export async function profileInterleaved(options: ProfileOptions): Promise<Map<s
 async function measureRounds(
   sessions: readonly Session[],
   batch: number,
-  { feedsAt, budgetMs = 4000, signal }: ProfileOptions,
+  { feedsAt, budgetMs = 4000, leastRounds = 5, signal }: ProfileOptions,
   onProgress: (fraction: number) => void,
 ): Promise<number[][]> {
   const feeds = feedsAt(batch)
   const times = sessions.map((): number[] => [])
-  for (let round = 0; round < WARM_UP_ROUNDS; round++) for (const session of sessions) await timedRun(session, feeds, signal)
-  const start = performance.now()
+  let start = performance.now()
+  for (let round = 0; round === 0 || (round < WARM_UP_ROUNDS && performance.now() - start < budgetMs); round++) {
+    for (const session of sessions) await timedRun(session, feeds, signal)
+  }
+  start = performance.now()
   for (let round = 1; round <= MOST_ROUNDS; round++) {
     // Every other round goes backwards, so that no subject always finds its neighbour's leavings in the caches.
     const order = round % 2 === 1 ? [...sessions.entries()] : [...sessions.entries()].reverse()
     for (const [index, session] of order) times[index]?.push(await timedRun(session, feeds, signal))
     const spent = (performance.now() - start) / budgetMs
     onProgress(Math.min(1, Math.max(spent, round / MOST_ROUNDS)))
-    if (round >= LEAST_ROUNDS && spent >= 1) break
+    if (round >= leastRounds && spent >= 1) break
     if (round >= WANTED_ROUNDS && times.every(isPrecise)) break
   }
   onProgress(1)

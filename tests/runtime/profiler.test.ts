@@ -42,6 +42,8 @@ test('every subject has ordered percentiles of enough runs at every batch size, 
 test('a model slower than the whole budget still gets its least number of runs', async () => {
   const profiles = await profileInterleaved({ subjects: subjects.slice(0, 1), feedsAt, batches: [32], budgetMs: 0 })
   expect(profiles.get('source')?.latencies[0]?.runs).toBe(5)
+  const fewer = await profileInterleaved({ subjects, feedsAt, batches: [1, 32], budgetMs: 0, leastRounds: 3 })
+  expect([...fewer.values()].flatMap(({ latencies }) => latencies.map(({ runs }) => runs))).toEqual([3, 3, 3, 3])
 })
 
 test('an abort ends it between two runs', async () => {

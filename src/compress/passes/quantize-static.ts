@@ -98,7 +98,10 @@ async function quantizeForTensorRt(
   return { decisions: plan.decisions, summary }
 }
 
-/** A shift that no zero point expresses well is found out only when ranges are known; the plan is then made again without it. */
+/**
+ * A shift that no zero point expresses well is found out only when ranges are known; the plan is then made again without it.
+ * What that one needs is calibrated together with what the first does: running the model on all samples is what takes time.
+ */
 async function planWithRanges(
   model: Model,
   { options, calibration }: { options: Omit<PlanOptions, 'computedShifts'>; calibration: Calibration },
@@ -109,19 +112,24 @@ async function planWithRanges(
   const ranges = new Map<string, Range>()
   for (;;) {
     const plan = planStatic(model.graph, { ...options, computedShifts })
-    const owners = [...plan.parametersOf.values(), ...[...plan.rescaled.keys()].filter((tensor) => plan.rescaled.get(tensor)?.shift !== 0)]
-    const unknown = [...new Set(owners)].filter(
+    const shifted = shiftedTensors(plan)
+    const without = planStatic(model.graph, { ...options, computedShifts: new Set([...computedShifts, ...shifted]) })
+    const unknown = [...new Set([...plan.parametersOf.values(), ...shifted, ...without.parametersOf.values()])].filter(
       (tensor) => !ranges.has(tensor) && index.constantProto(tensor) === undefined && !hasFixedParameters(tensor, index),
     )
     for (const [tensor, range] of await calibrate(model, unknown, calibration, context)) ranges.set(tensor, range)
-    const costly = [...plan.rescaled.keys()].filter((tensor) => {
+    const costly = shifted.filter((tensor) => {
       const { input, scale, shift } = rootedAt(tensor, plan.rescaled)
       const range = ranges.get(input)
-      return plan.rescaled.get(tensor)?.shift !== 0 && range !== undefined && uint8ParamsWithZero(range, -shift / scale) === undefined
+      return range !== undefined && uint8ParamsWithZero(range, -shift / scale) === undefined
     })
     if (costly.length === 0) return { plan, ranges }
     for (const tensor of costly) computedShifts.add(tensor)
   }
+}
+
+function shiftedTensors({ rescaled }: Plan): string[] {
+  return [...rescaled].flatMap(([tensor, { shift }]) => (shift === 0 ? [] : [tensor]))
 }
 
 function isReduced(reduceRange: string): boolean {

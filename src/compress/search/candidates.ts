@@ -19,7 +19,10 @@ export interface Subject {
 const NO_SAMPLES = 'it calibrates on sample inputs, and there are none'
 const FLOAT_ONLY = 'integer kernels are for the CPU; GPUs are fast in half precision'
 
-/** The recipes that are tried first: those that usually gain most come first, since the budget may end. */
+/**
+ * The recipes that are tried first: those that usually gain most come first, since the budget may end. That is the way to
+ * quantize that suits most of the weights, then what is nearly free.
+ */
 export function firstProposals({ device, hasSamples, weights }: Subject): Proposal[] {
   const { convolution, depthwise, product, embedding, recurrent } = weights
   const convolutions = convolution + depthwise
@@ -36,10 +39,12 @@ export function firstProposals({ device, hasSamples, weights }: Subject): Propos
 
   const half = proposal(hasSamples ? 'fp16' : 'fp16(search=false)')
   const quantized = [proposal('int8-static', isStatic), proposal('int8-dynamic', isDynamic)]
+  const [likely, other] = (convolutions > inDynamic ? quantized : quantized.toReversed()) as [Proposal, Proposal]
   return [
     ...(cpu ? [] : [half]),
+    likely,
     proposal('simplify'),
-    ...(convolutions > inDynamic ? quantized : quantized.toReversed()),
+    other,
     proposal(pruned(FIRST_RATIO), weighted ?? calibrated),
     proposal('int8-static(calibration=min-max)', isStatic),
     proposal('smooth-quant+int8-static', smooth),
@@ -53,6 +58,11 @@ export function firstProposals({ device, hasSamples, weights }: Subject): Propos
 /** Whether a recipe is one whose nodes are looked at one by one, to leave some in float. */
 export function canBeMixed(recipe: string): boolean {
   return recipe === 'int8-static' || recipe === 'int8-dynamic'
+}
+
+/** Whether a recipe is to be tried before any precisions are mixed, which takes more time than to try it. */
+export function comesBeforeMixing(recipe: string): boolean {
+  return recipe === 'simplify' || canBeMixed(recipe)
 }
 
 /** What became of a recipe: its fidelity where it got so far, and what it is worth where it is of use. */

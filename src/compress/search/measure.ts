@@ -11,23 +11,23 @@ export interface Measured {
   gateLatencies: readonly GateLatency[]
 }
 
-/** Rounds that the profiler runs at least, warm-up included. */
-const LEAST_ROUNDS = 7
+/** Rounds that the last measurement takes at least a batch size, and about what they cost with those to warm up. */
+const [LEAST_ROUNDS, LEAST_COST] = [5, 7]
 /** Share of the time that measuring is meant to take: the last round of a batch size may exceed it. */
 const MEASURING_SHARE = 0.6
 
 /**
- * Measures one file, `budgetMs` a batch size.
+ * Measures one file, `budgetMs` a batch size, but at least `leastRounds`.
  * @throws FlyweightError `cancelled` when the signal aborts; what the runtime throws
  */
-export async function measure(file: string, request: TrialRequest & { budgetMs: number }): Promise<Measured> {
-  const { sourceFile, budgetMs, signal, feedsAt, batches, device, threads, onProgress } = request
+export async function measure(file: string, request: TrialRequest & { budgetMs: number; leastRounds: number }): Promise<Measured> {
+  const { sourceFile, budgetMs, leastRounds, signal, feedsAt, batches, device, threads, onProgress } = request
   const subjects = [
     { name: 'source', file: sourceFile },
     { name: 'variant', file },
   ]
   const tell = ({ fraction, batch }: { fraction: number; batch: number }) => onProgress?.(fraction, `measuring batch ${batch}`)
-  const profiles = await profileInterleaved({ subjects, feedsAt, batches, device, threads, budgetMs, signal, onProgress: tell })
+  const profiles = await profileInterleaved({ subjects, feedsAt, batches, device, threads, budgetMs, leastRounds, signal, onProgress: tell })
   const [parent, { latencies, ratios }] = [profiles.get('source')!, profiles.get('variant')!]
   const gateLatencies = latencies.map(({ batch, p50Ms }, index) => ({
     batch,
@@ -49,7 +49,7 @@ export async function measureAgain(contenders: readonly Contender[], request: Tr
   const budgetMs = (milliseconds * MEASURING_SHARE) / (batches.length * Math.max(1, chosen.length))
   const measured = new Map<string, Measured>()
   try {
-    for (const { recipe, built } of chosen) measured.set(recipe, await measure(built.file, { ...request, budgetMs }))
+    for (const { recipe, built } of chosen) measured.set(recipe, await measure(built.file, { ...request, budgetMs, leastRounds: LEAST_ROUNDS }))
   } catch (error) {
     if (!signal.aborted) throw error
   }
@@ -58,7 +58,7 @@ export async function measureAgain(contenders: readonly Contender[], request: Tr
 
 /** The fastest contenders whose least measuring fits. */
 function affordable(contenders: readonly Contender[], milliseconds: number): Contender[] {
-  const cost = ({ built }: Contender) => LEAST_ROUNDS * sum(built.report.gate.latencies.map(({ parentP50Ms, variantP50Ms }) => parentP50Ms + variantP50Ms))
+  const cost = ({ built }: Contender) => LEAST_COST * sum(built.report.gate.latencies.map(({ parentP50Ms, variantP50Ms }) => parentP50Ms + variantP50Ms))
   const fastest = [...contenders].sort((a, b) => sum(a.ratios.map(({ ratio }) => ratio)) - sum(b.ratios.map(({ ratio }) => ratio)))
   let left = milliseconds
   return fastest.filter((contender) => (left -= cost(contender)) >= 0)

@@ -9,6 +9,7 @@ import type { Tensor } from '../../tensor/tensor.js'
 import { buildVariant } from '../build.js'
 import { openModel } from '../open-model.js'
 import { batchesOf, holdOut, type Samples } from '../samples.js'
+import { keptOutputs } from '../source-outputs.js'
 import { OutputTally } from '../tally.js'
 import { bypass } from './bypass.js'
 import type { TrialRequest } from './contender.js'
@@ -26,6 +27,8 @@ export interface ErrorProbe {
 
 /** Rows to calibrate on and to compare on: enough to rank nodes by. */
 const [CALIBRATION_ROWS, EVALUATION_ROWS] = [16, 16]
+/** Bytes of the source model's outputs that are kept from one probe to the next. */
+const MOST_KEPT_BYTES = 2 ** 26
 /** Rows of a run: few, since unfused pairs keep every value in several forms. */
 const BATCH = 2
 
@@ -33,6 +36,7 @@ const BATCH = 2
 export function errorByBypass(file: string, request: TrialRequest): ErrorProbe {
   const { sourceFile, device, threads, signal } = request
   let source: Session | undefined
+  const sourceOutputs = keptOutputs(MOST_KEPT_BYTES)
   return {
     errorWith: untilAborted(signal, async (floats) => {
       source ??= await openSession(sourceFile, { device, threads })
@@ -40,10 +44,11 @@ export function errorByBypass(file: string, request: TrialRequest): ErrorProbe {
       bypass(model, new Set(floats))
       const variant = await openModel(model, { device, threads })
       try {
-        const tallies = new Map(source.outputs.map(({ name }) => [name, new OutputTally()]))
-        for (const { feeds } of batchesOf(firstRows(divided(request).evaluation, EVALUATION_ROWS), Math.min(BATCH, request.maxBatch))) {
+        const reference = source
+        const tallies = new Map(reference.outputs.map(({ name }) => [name, new OutputTally()]))
+        for (const { from, feeds } of batchesOf(firstRows(divided(request).evaluation, EVALUATION_ROWS), Math.min(BATCH, request.maxBatch))) {
           signal.throwIfAborted()
-          const [expected, actual] = [await source.run(feeds), await variant.run(feeds)]
+          const [expected, actual] = [await sourceOutputs.of(from, () => reference.run(feeds)), await variant.run(feeds)]
           for (const [name, tally] of tallies) tally.add(expected[name] as Tensor, actual[name] as Tensor, false)
         }
         return summed([...tallies.values()].map((tally) => tally.result()))
@@ -57,13 +62,14 @@ export function errorByBypass(file: string, request: TrialRequest): ErrorProbe {
 
 /** Builds `recipe` with the nodes excluded, in a folder inside `folder`. */
 export function errorByBuild(recipe: string, request: TrialRequest, folder: string): ErrorProbe {
+  const sourceOutputs = keptOutputs(MOST_KEPT_BYTES)
   return {
     errorWith: untilAborted(request.signal, async (floats) => {
       const workDir = await mkdtemp(join(folder, 'short-'))
       try {
         const { calibration, evaluation } = divided(request)
         const rows = { samples: firstRows(calibration, CALIBRATION_ROWS), evaluation: firstRows(evaluation, EVALUATION_ROWS) }
-        const { report } = await buildVariant({ ...request, ...rows, request: excluding(recipe, floats), batches: [], workDir })
+        const { report } = await buildVariant({ ...request, ...rows, sourceOutputs, request: excluding(recipe, floats), batches: [], workDir })
         return summed(Object.values(report.fidelity.outputs))
       } finally {
         await rm(workDir, { recursive: true, force: true })

@@ -6,8 +6,10 @@ import { loadModel } from '../../onnx/load.js'
 import { plainBytes } from '../../onnx/packed.js'
 import type { BuildRequest, BuildResult } from '../build.js'
 import { examine, mixedRecipes, type Insight } from './analysis.js'
-import { canBeMixed, firstProposals, furtherProposals, leadsOn, type Proposal } from './candidates.js'
+import { canBeMixed, comesBeforeMixing, firstProposals, furtherProposals, leadsOn, type Proposal } from './candidates.js'
 import { weightCounts } from './facts.js'
+import { evenlySpaced } from '../samples.js'
+import { keptOutputs } from '../source-outputs.js'
 import { divide, mayServe, type Standing } from './front.js'
 import { measureAgain } from './measure.js'
 import { reportOf, variantOf, type KeptVariant } from './story.js'
@@ -45,6 +47,10 @@ export interface SearchResult {
 const TRIALS_SHARE = 0.8
 /** Share of the budget that looking for the nodes to leave in float may take, for each recipe that is looked at so. */
 const MIXING_SHARE = 0.25
+/** Rows that a candidate is calibrated on at most: thousands would take the budget, and ranges settle before. */
+const MOST_ROWS = 256
+/** Bytes of the source model's outputs that are kept between comparisons. */
+const MOST_KEPT_BYTES = 2 ** 27
 /** Default share of the budget for measuring one candidate at one batch size, and its limits in milliseconds. */
 const MEASURING = { share: 0.01, least: 50, most: 1500 }
 
@@ -110,11 +116,17 @@ export async function searchVariants(source: SearchSource, options: SearchOption
 
   try {
     const waiting = firstProposals({ device: options.device, hasSamples: !source.synthetic, weights: weightCounts(model) })
+    const unmixed: string[] = []
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       trials.push(await run(next, waiting.length + 1))
       await keepFront()
       context.onReport?.(report())
-      waiting.unshift(...(await mixed(next.recipe)))
+      if (canBeMixed(next.recipe)) unmixed.push(next.recipe)
+      if (!waiting.some(({ recipe }) => comesBeforeMixing(recipe))) {
+        const found: Proposal[] = []
+        for (const recipe of unmixed.splice(0)) found.push(...(await mixed(recipe)))
+        waiting.unshift(...found)
+      }
       const isWaiting = new Set(waiting.map(({ recipe }) => recipe))
       if (waiting.length === 0 || leadsOn(next.recipe)) waiting.unshift(...furtherProposals(trials).filter(({ recipe }) => !isWaiting.has(recipe)))
     }
@@ -133,11 +145,13 @@ export async function searchVariants(source: SearchSource, options: SearchOption
 }
 
 function requestOf(
-  { file, digest, ...inputs }: SearchSource,
+  { file, digest, samples, ...inputs }: SearchSource,
   { budgetSeconds: _seconds, profileBudgetMs: _ms, ...options }: SearchOptions,
   signal: AbortSignal,
 ): TrialRequest {
-  return { ...inputs, ...options, sourceFile: file, sourceDigest: digest, signal }
+  // Where samples serve for both, half of them are judged on.
+  const few = evenlySpaced(samples, inputs.evaluation === undefined ? 2 * MOST_ROWS : MOST_ROWS)
+  return { ...inputs, ...options, samples: few, sourceOutputs: keptOutputs(MOST_KEPT_BYTES), sourceFile: file, sourceDigest: digest, signal }
 }
 
 /** The contenders that nothing beats, in the order of trial. */

@@ -11,6 +11,9 @@ import { knownOf, type Contender, type Known, type Trial, type TrialRequest } fr
 import { mayServe, type Standing } from './front.js'
 import { measure, type Measured } from './measure.js'
 
+/** Rounds of a measurement a batch size at least: fewer than in the last one, which is to be believed. */
+const LEAST_ROUNDS = 3
+
 export interface TrialContext {
   /** The variant's folder is made in it; it is removed again where the trial leaves no contender. */
   folder: string
@@ -48,7 +51,7 @@ async function attempt(recipe: string, request: TrialRequest & { workDir: string
   const twin = earlier.find(({ contender }) => contender?.digest === digest)
   // Two measurements of one model would prove nothing.
   if (twin !== undefined) return { ...known, verdict: { fate: 'dominated', reason: `it gives the same file as ${twin.contender?.built.name}` } }
-  const measured = await measure(file, { ...request, budgetMs, onProgress: part(0.5, 0.5) })
+  const measured = await measure(file, { ...request, budgetMs, leastRounds: LEAST_ROUNDS, onProgress: part(0.5, 0.5) })
   return withMeasured({ ...known, contender: { recipe, built, digest, bytes, fidelity, ratios: [], sizeOnly } }, measured, report.sourceBytes)
 }
 

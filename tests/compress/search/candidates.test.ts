@@ -1,7 +1,7 @@
 // Which candidates there are for a model: all of them recipes that exist, none twice, none that cannot work here.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { firstProposals, furtherProposals, type Subject, type Tried } from '#flyweight/compress/search/candidates.js'
+import { comesBeforeMixing, firstProposals, furtherProposals, type Subject, type Tried } from '#flyweight/compress/search/candidates.js'
 import type { Standing } from '#flyweight/compress/search/front.js'
 import { parseRecipe, recipeName } from '#flyweight/compress/recipe.js'
 
@@ -49,6 +49,13 @@ describe('first proposals', () => {
         .find((recipe) => recipe.startsWith('int8'))
     expect(quantized({ convolution: 10, product: 5 })).toBe('int8-static')
     expect(quantized({ convolution: 5, product: 10 })).toBe('int8-dynamic')
+  })
+
+  it('begin with the likeliest way to quantize, and do what is quick before precisions are mixed', () => {
+    const weights = { convolution: 10, depthwise: 1, product: 5, embedding: 0, recurrent: 0 }
+    const recipes = firstProposals({ device: 'cpu', hasSamples: true, weights }).map(({ recipe }) => recipe)
+    expect(recipes.slice(0, 3)).toEqual(['int8-static', 'simplify', 'int8-dynamic'])
+    expect(recipes.filter(comesBeforeMixing)).toEqual(recipes.slice(0, 3))
   })
 })
 
