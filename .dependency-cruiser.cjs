@@ -12,9 +12,9 @@ const layers = {
   registry: ['wire', 'onnx', 'tensor'],
   serving: ['registry', 'runtime', 'tensor'],
   jobs: ['compress', 'train', 'registry', 'runtime', 'onnx', 'tensor'],
-  http: ['serving', 'registry', 'jobs', 'wire', 'tensor', 'chart', 'config'],
+  http: ['serving', 'registry', 'jobs', 'train', 'wire', 'tensor', 'chart', 'config'],
   telemetry: ['serving', 'config'],
-  cli: ['app', 'config', 'compress', 'train', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
+  cli: ['app', 'config', 'compress', 'train', 'onnx', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
 }
 
 const pathOf = (name) => `^src/${name}(/|\\.ts$)`

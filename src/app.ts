@@ -1,6 +1,6 @@
 // The composition root: the only place where objects are wired together. Read it to see what Flyweight
 // is made of; each part explains itself in its own file.
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readFile, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { totalmem } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -15,6 +15,8 @@ import type { ProfileResult } from './jobs/profile-job.js'
 import type { Job } from './jobs/queue.js'
 import { JobRunner } from './jobs/runner.js'
 import type { SearchNews } from './jobs/search-job.js'
+import type { TrainJobResult } from './jobs/train-job.js'
+import { Trainings } from './jobs/trainings.js'
 import { SqliteQueue } from './jobs/sqlite-queue.js'
 import { ArtifactStore } from './registry/artifact-store.js'
 import { Catalog } from './registry/catalog.js'
@@ -87,10 +89,20 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     memoryBytes: config.jobs.memoryBytes,
     timeoutMs: config.jobs.timeoutMs,
     log: logger,
-    apply: (job, result) => applyResult(catalog, job, result),
-    applyNews: (job, news) => applyNews(catalog, job, news as SearchNews),
+    apply: (job, result) => (job.kind === 'train' ? takeTrained(repository, result as TrainJobResult) : applyResult(catalog, job, result)),
+    applyNews: (job, news) => {
+      if (job.kind === 'search') applyNews(catalog, job, news as SearchNews)
+    },
   })
-  const services = { gateway, repository, catalog, jobs, store, builds, capture, metrics, config, logger, version }
+  const trainings = new Trainings({
+    jobs,
+    resolve: resolveModel,
+    captured: (model) => capture.rowsOf(model),
+    threads,
+    storeRoot: dataRoot,
+    datasets: join(dataRoot, 'datasets'),
+  })
+  const services = { gateway, repository, catalog, jobs, store, builds, trainings, capture, metrics, config, logger, version }
   const server = buildServer(services)
 
   const seed = (variant: Variant, model: ModelVersion) => {
@@ -243,6 +255,8 @@ function applyResult(catalog: Catalog, job: Job, result: unknown): void {
     case 'search':
       // Its variants came as news.
       return
+    case 'train':
+      throw new Error('a trained model is no variant of its source')
   }
 }
 
@@ -254,6 +268,15 @@ function applyNews(catalog: Catalog, job: Job, { variants, withdrawn }: SearchNe
   sourceOf(catalog, job)
   for (const variant of variants) saveBuilt(catalog, variant)
   for (const id of withdrawn) if (catalog.variant(id)?.pinned === false) catalog.deleteVariant(id)
+}
+
+/**
+ * A trained model becomes a version of the model that it was trained as.
+ * @throws FlyweightError as uploads do
+ */
+async function takeTrained(repository: Repository, { file, as }: TrainJobResult): Promise<void> {
+  await repository.add({ name: as, modelFile: file })
+  await rm(dirname(file), { recursive: true, force: true })
 }
 
 /** The source variant of the model that a job works on. */

@@ -8,6 +8,7 @@ import type { CompressFileFlags } from './compress-file.js'
 import { type PixelRange, pixelRanges } from '../tensor/pixel-range.js'
 import { serve, version, type ServeFlags } from './serve.js'
 import { parseBytes } from './table.js'
+import type { TrainFlags } from './training-flags.js'
 import { openTerminal, type Terminal } from './terminal.js'
 
 interface ClientFlags {
@@ -31,6 +32,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addServe(program, done)
   addModels(program)
   addCompress(program, done)
+  addTrain(program)
   addInfer(program)
   addJobs(program)
   addDoctor(program, done)
@@ -124,6 +126,35 @@ async function searchFor(terminal: Terminal, model: string, flags: CompressOptio
   }
   const { search } = await import('./search.js')
   return search(terminal, connect(flags.url), model, { ...asked, ...(flags.modelVersion === undefined ? {} : { version: flags.modelVersion }) })
+}
+
+function addTrain(program: Command): void {
+  client(
+    program
+      .command('train')
+      .description('train a model of a running gateway, or an .onnx file, further on labelled rows; or a small student on what it answers')
+      .argument('<model>', 'name of a served model, or path of an .onnx file')
+      .option(
+        '-d, --data <data>',
+        'rows to train on: a path for a file; for a served model samples (default), captured, or the name of a dataset of the gateway',
+      )
+      .option('-s, --student <network>', 'train this on what the model answers: mlp:64,32 or cnn:16,32 or cnn:16,32/64')
+      .option('--settings <json>', 'settings that differ from their defaults, as JSON or a file of it')
+      .option('--epochs <number>', 'how often each row is seen', positive)
+      .option('--as <model>', 'model that the result becomes a version of (served models only)')
+      .option('--model-version <version>', 'version of a served model (default: the newest)')
+      .option('-o, --out <file>', 'file or existing folder for the result (files only)')
+      .option('--checkpoint <file>', 'keep the state here, and go on from it when started again (files only)')
+      .option('--plot <file>', 'draw the training curve into this .svg file', svgFile),
+  ).action(async (model: string, flags: ClientFlags & TrainFlags) => {
+    const terminal = openTerminal(flags)
+    if (model.endsWith('.onnx')) {
+      const { trainFile } = await import('./train-file.js')
+      return trainFile(terminal, model, flags)
+    }
+    const { train } = await import('./train.js')
+    return train(terminal, connect(flags.url), model, flags)
+  })
 }
 
 interface InferOptions extends ClientFlags {

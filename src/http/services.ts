@@ -4,6 +4,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Config } from '../config.js'
 import type { Job, JobQueue } from '../jobs/queue.js'
+import type { TrainingWish } from '../jobs/trainings.js'
 import type { ArtifactStore } from '../registry/artifact-store.js'
 import type { Catalog } from '../registry/catalog.js'
 import type { Manifest, Sla } from '../registry/manifest.js'
@@ -44,6 +45,11 @@ export interface Builds {
   profile(model: string, version?: string): Job
 }
 
+/** Turns wishes to train into jobs; jobs/trainings.ts is it. */
+export interface TrainingsPort {
+  start(wish: TrainingWish, options: { idempotencyKey?: string }): Promise<Job>
+}
+
 /** The sample of real inputs of each model. */
 export interface CapturePort {
   status(model: ModelVersion): CaptureStatus
@@ -58,6 +64,7 @@ export interface Services {
   jobs: JobQueue
   store: ArtifactStore
   builds: Builds
+  trainings: TrainingsPort
   capture: CapturePort
   metrics: { contentType: string; text(): Promise<string> }
   config: Config

@@ -37,6 +37,8 @@ async function run({ kind, payload }: JobTask): Promise<unknown> {
       return (await import('./compress-job.js')).runCompressJob(payload as never, context)
     case 'search':
       return (await import('./search-job.js')).runSearchJob(payload as never, context)
+    case 'train':
+      return (await import('./train-job.js')).runTrainJob(payload as never, context)
     case 'profile':
       return (await import('./profile-job.js')).runProfileJob(payload as never, context)
   }

@@ -1,5 +1,5 @@
 // Training on disk: everything that a fit needs to go on after a crash, as one .npz file that is replaced as a whole.
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { FlyweightError } from '../errors.js'
 import type { CurvePoint } from '../measurements.js'
 import { readNpz, writeNpz } from '../tensor/npz.js'
@@ -24,8 +24,8 @@ export async function saveCheckpoint(file: string, subject: string, { training, 
   for (const [part, { vectors }] of Object.entries({ training, best })) {
     for (const [name, data] of Object.entries(vectors)) arrays.set(`${part}/${name}`, { dtype: 'float32', dims: [data.length], data })
   }
-  await writeFile(`${file}.new`, writeNpz(arrays, { compress: false }))
-  await rename(`${file}.new`, file)
+  await writeFile(unfinished(file), writeNpz(arrays, { compress: false }))
+  await rename(unfinished(file), file)
 }
 
 /**
@@ -52,4 +52,13 @@ export async function loadCheckpoint(file: string, subject: string): Promise<Fit
     ),
   })
   return { training: part('training'), best: part('best'), curve }
+}
+
+/** Removes a checkpoint that is of no use any more, and what a crash left of writing it. */
+export async function removeCheckpoint(file: string): Promise<void> {
+  for (const one of [file, unfinished(file)]) await rm(one, { force: true })
+}
+
+function unfinished(file: string): string {
+  return `${file}.new`
 }

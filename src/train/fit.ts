@@ -6,7 +6,7 @@ import { evaluate } from './evaluate.js'
 import { train, type TrainNews, type TrainOptions, type TrainState } from './trainer.js'
 import type { Model } from './training-form.js'
 
-export interface FitOptions extends Omit<TrainOptions, 'resume'> {
+export interface FitOptions extends Omit<TrainOptions, 'resume' | 'newsEvery'> {
   /** Rows to judge on. */
   heldOut: Dataset
   /** Name of the output of scores. */
@@ -54,8 +54,8 @@ export async function fit({ resume, heldOut, output, patience = Infinity, onProg
   let best = resume?.best
   let last: TrainNews | undefined
   let sum = { loss: 0, steps: 0 }
-  for await (const news of train({ ...options, ...(resume === undefined ? {} : { resume: resume.training }) })) {
-    const due = news.step >= steps || Math.floor(news.step / perEpoch) > Math.floor((last?.step ?? news.step) / perEpoch)
+  for await (const news of train({ ...options, newsEvery: perEpoch, ...(resume === undefined ? {} : { resume: resume.training }) })) {
+    const due = news.step > 0 && (news.step >= steps || news.step % perEpoch === 0)
     last = news
     sum = { loss: sum.loss + news.losses.reduce((total, one) => total + one, 0), steps: sum.steps + news.losses.length }
     const progress = { fraction: news.step / steps, step: news.step, epoch: (news.step * batchSize) / data.rows, loss: sum.loss / Math.max(1, sum.steps) }

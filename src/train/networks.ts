@@ -10,7 +10,7 @@ import type { Model } from './training-form.js'
 const width = (description: string, fallback: number[]) =>
   Type.Array(Type.Integer({ minimum: 1, maximum: 65536 }), { maxItems: 32, default: fallback, description })
 
-export const networkSchema = Type.Union([
+export const NetworkSchema = Type.Union([
   Type.Object(
     { kind: Type.Literal('mlp'), hidden: width('Units of each hidden layer', [128]) },
     { additionalProperties: false, description: 'Fully connected layers with ReLU between them' },
@@ -28,7 +28,7 @@ export const networkSchema = Type.Union([
   ),
 ])
 
-export type NetworkSpec = Static<typeof networkSchema>
+export type NetworkSpec = Static<typeof NetworkSchema>
 
 export interface NetworkInterface {
   /** Name and dims of one row of the only input, float32. */

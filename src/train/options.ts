@@ -15,15 +15,23 @@ export function completeOptions<Kinds extends Record<string, TObject>>(kinds: Ki
   const { kind } = given as { kind?: unknown }
   if (typeof kind !== 'string' || !Object.hasOwn(kinds, kind))
     throw optionError(`${pointer}/kind`, `got ${describe(kind)}, expected one of ${Object.keys(kinds).join(', ')}`)
-  const schema = kinds[kind] as TObject
+  return completeObject(kinds[kind] as TObject, given, pointer, ` of ${kind}`) as Static<Kinds[keyof Kinds]>
+}
+
+/**
+ * Options of one schema, completed with its defaults.
+ * @param of what they are options of, for messages
+ * @throws FlyweightError `invalid_input` that names the field, what came and what was expected
+ */
+export function completeObject<Schema extends TObject>(schema: Schema, given: unknown, pointer: string, of = ''): Static<Schema> {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw optionError(pointer, `got ${describe(given)}, expected an object`)
   const unknown = Object.keys(given).find((key) => !Object.hasOwn(schema.properties, key))
-  if (unknown !== undefined)
-    throw optionError(`${pointer}/${unknown}`, `there is no such option of ${kind}; expected ${Object.keys(schema.properties).join(', ')}`)
+  if (unknown !== undefined) throw optionError(`${pointer}/${unknown}`, `there is no such option${of}; expected ${Object.keys(schema.properties).join(', ')}`)
   const complete = Value.Default(schema, { ...given })
   const [error] = Value.Errors(schema, complete)
   if (error !== undefined)
     throw optionError(`${pointer}${error.instancePath}`, `got ${describe(Value.Pointer.Get(complete, error.instancePath))}: ${error.message}`)
-  return complete as Static<Kinds[keyof Kinds]>
+  return complete as Static<Schema>
 }
 
 /** A fault of one field; `detail` says what came and what was expected. */

@@ -19,6 +19,8 @@ export interface TrainOptions {
   batchSize: number
   steps: number
   seed: number
+  /** News come at every multiple of this many steps, beside others; default: only at the end. */
+  newsEvery?: number
   clip?: EmitGradients
   /** Names of weights that stay as they are; `*` stands for any part. */
   freeze?: readonly string[]
@@ -58,7 +60,7 @@ const RUN_BYTES = 64 * 2 ** 20
  * @throws FlyweightError as trainingForm and buildStepGraph do; what `signal` was aborted with
  */
 export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, void, undefined> {
-  const { data, batchSize, steps, device, threads, signal } = options
+  const { data, batchSize, steps, newsEvery = steps, device, threads, signal } = options
   const rows = new ShuffledRows(data.rows, options.seed)
   const batchAt = async (step: number) => data.read(rows.take(step * batchSize, batchSize), step * batchSize)
   const first = await batchAt(0)
@@ -72,7 +74,7 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, v
     yield { step: state.step, losses: new Float32Array(), state, modelOf }
     while (state.step < steps) {
       signal?.throwIfAborted()
-      const count = Math.min(perRun, steps - state.step)
+      const count = Math.min(perRun, steps - state.step, newsEvery - (state.step % newsEvery))
       const batches: Record<string, Tensor>[] = []
       for (let step = state.step; step < state.step + count; step++) batches.push(await batchAt(step))
       const feeds: Record<string, Tensor> = {

@@ -30,7 +30,7 @@ describe('the plot of a job', () => {
     const other = await get(`/admin/jobs/${id}/plot.svg`)
     expect([other.statusCode, other.json<Problem>()]).toMatchObject([
       404,
-      { code: 'not_found', detail: `job ${id} has no plot: its kind is profile, expected search (recipe auto)` },
+      { code: 'not_found', detail: `job ${id} has no plot: its kind is profile, expected search (recipe auto) or train` },
     ])
     expect((await get('/admin/jobs/x/plot.svg')).json<Problem>().code).toBe('job_not_found')
   })

@@ -33,7 +33,10 @@ export function jobRoutes(scope: Scope, services: Services): void {
         operationId: 'listJobs',
         tags,
         summary: 'Jobs, newest first',
-        querystring: Type.Object({ state: Type.Optional(Type.Enum([...states])), kind: Type.Optional(Type.Enum(['compress', 'search', 'profile'])) }, strict),
+        querystring: Type.Object(
+          { state: Type.Optional(Type.Enum([...states])), kind: Type.Optional(Type.Enum(['compress', 'search', 'profile', 'train'])) },
+          strict,
+        ),
         response: {
           200: answer('The jobs', Type.Object({ jobs: Type.Array(component('Job')) }), { jobs: [examples.job] }),
           ...failures('malformed', 'unknown_field'),
@@ -122,7 +125,8 @@ function startRoutes(scope: Scope, { builds }: Services): void {
   )
 }
 
-function accept(reply: FastifyReply, job: Job): FastifyReply {
+/** Answers with a job that was submitted. */
+export function accept(reply: FastifyReply, job: Job): FastifyReply {
   return reply.code(202).header('location', `/admin/jobs/${job.id}`).send(jobView(job))
 }
 

@@ -4,6 +4,7 @@ import { cacheRoutes } from './cache.js'
 import { captureRoutes } from './capture.js'
 import { jobPlotRoute } from './job-plot.js'
 import { jobRoutes } from './jobs.js'
+import { trainingRoutes } from './training.js'
 import { modelRoutes } from './models.js'
 import { variantRoutes } from './variants.js'
 
@@ -11,6 +12,7 @@ export function adminRoutes(scope: Scope, services: Services): void {
   modelRoutes(scope, services)
   jobRoutes(scope, services)
   jobPlotRoute(scope, services)
+  trainingRoutes(scope, services)
   variantRoutes(scope, services)
   cacheRoutes(scope, services)
   captureRoutes(scope, services)

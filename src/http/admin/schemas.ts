@@ -112,7 +112,7 @@ export const adminComponents = {
   }),
   Job: Type.Object({
     id: Type.String(),
-    kind: Type.Enum(['compress', 'search', 'profile']),
+    kind: Type.Enum(['compress', 'search', 'profile', 'train']),
     state: Type.Enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']),
     key: Type.String({ description: 'Queued or running jobs with the same key are one job' }),
     progress: Type.Object({ fraction: Type.Number(), step: Type.String(), etaS: Type.Optional(Type.Number()) }),
@@ -120,7 +120,7 @@ export const adminComponents = {
     result: Type.Optional(
       Type.Unknown({
         description:
-          'When succeeded; of a search also while it runs and after it was cancelled: `report`, with the fate of each candidate, and `kept`, the ids of its variants',
+          'When succeeded; of a search also while it runs and after it was cancelled: `report`, with the fate of each candidate, and `kept`, the ids of its variants; of a training the `curve` so far',
       }),
     ),
     error: Type.Optional(Type.Object({ code: Type.String(), detail: Type.String() }, { description: 'When failed' })),

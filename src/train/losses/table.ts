@@ -21,13 +21,13 @@ const schemas = {
 
 export const LossSchema = Type.Union(Object.values(schemas), { description: 'What training makes small' })
 
-type LossOptions = Static<(typeof schemas)[keyof typeof schemas]>
+export type LossOptions = Partial<Static<(typeof schemas)[keyof typeof schemas]>>
 
 /**
  * @param options as LossSchema says; what is left out gets its default
  * @throws FlyweightError `invalid_input` that names the field, for options that do not fit
  */
-export function lossOf(options: Partial<LossOptions>, pointer = '/loss'): Loss {
+export function lossOf(options: LossOptions, pointer = '/loss'): Loss {
   const complete = completeOptions(schemas, options, pointer)
   switch (complete.kind) {
     case 'cross-entropy':

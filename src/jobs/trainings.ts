@@ -1,0 +1,91 @@
+// From a wish to train to a job: which model, which rows, which settings. What the job does is train-job.ts's.
+import { createHash } from 'node:crypto'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { FlyweightError } from '../errors.js'
+import type { ModelVersion } from '../registry/model.js'
+import { isModelName } from '../registry/model-folder.js'
+import type { NetworkSpec } from '../train/networks.js'
+import { completeSettings } from '../train/settings.js'
+import type { Job, JobQueue } from './queue.js'
+import type { TrainPayload } from './train-job.js'
+
+/** A training that somebody wants. */
+export interface TrainingWish {
+  model: string
+  version?: string
+  /** `samples` (default), `captured`, or the name of a file or folder among the datasets. */
+  data?: string
+  /** With a student it learns from the model; without, the model itself is trained further. */
+  student?: NetworkSpec
+  settings?: unknown
+  /** Name of the model that the result becomes a version of. */
+  as?: string
+}
+
+export interface TrainingsOptions {
+  jobs: JobQueue
+  resolve(name: string, version?: string): ModelVersion
+  captured(model: ModelVersion): string | undefined
+  threads: number
+  storeRoot: string
+  /** Folder of the datasets that wishes may name. */
+  datasets: string
+}
+
+const DATA_NAME = /^[\w][\w.-]{0,199}$/
+
+export class Trainings {
+  readonly #options: TrainingsOptions
+
+  constructor(options: TrainingsOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Starts a training; one that is queued or running already is returned as it is.
+   * @throws FlyweightError `model_not_found`, `model_not_ready`, or `invalid_input` naming the field
+   */
+  async start(wish: TrainingWish, options: { idempotencyKey?: string } = {}): Promise<Job> {
+    const { jobs, resolve, threads, storeRoot } = this.#options
+    const model = resolve(wish.model, wish.version)
+    const as = wish.as ?? (wish.student === undefined ? model.name : `${model.name}-student`)
+    if (!isModelName(as)) throw fault('/as', `got ${JSON.stringify(as)}, expected letters, digits, ".", "_" and "-", at most 100`)
+    const payload: TrainPayload = {
+      model: model.name,
+      version: model.version,
+      sourceFile: model.file,
+      sourceDigest: model.digest,
+      signature: model.signature,
+      data: await this.#dataOf(model, wish.data ?? 'samples'),
+      ...(wish.student === undefined ? {} : { student: wish.student }),
+      settings: completeSettings(wish.settings ?? {}),
+      as,
+      threads,
+      storeRoot,
+    }
+    const key = `train:${createHash('sha256').update(JSON.stringify(payload)).digest('hex')}`
+    return jobs.submit('train', payload, { key, ...options })
+  }
+
+  async #dataOf(model: ModelVersion, name: string): Promise<string> {
+    const { captured, datasets } = this.#options
+    if (name === 'samples') {
+      if (model.samples === undefined) throw fault('/data', `model ${model.name} has no samples, expected the name of a dataset in ${datasets}`)
+      return model.samples
+    }
+    if (name === 'captured') {
+      const rows = captured(model)
+      if (rows === undefined) throw fault('/data', `no traffic of model ${model.name} was captured: its model.yaml has to ask for it`)
+      return rows
+    }
+    const path = join(datasets, name)
+    const found = DATA_NAME.test(name) && (await stat(path).catch(() => undefined)) !== undefined
+    if (!found) throw fault('/data', `got ${JSON.stringify(name)}, expected samples, captured, or the name of a file or folder in ${datasets}`)
+    return path
+  }
+}
+
+function fault(pointer: string, detail: string): FlyweightError {
+  return new FlyweightError('invalid_input', `${pointer}: ${detail}`, { errors: [{ pointer, detail }] })
+}

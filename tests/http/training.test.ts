@@ -1,0 +1,79 @@
+// Training as its users see it: a job with a curve, and a model that is served at its end.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Problem } from '#flyweight/http/problem.js'
+import type { TrainJobResult } from '#flyweight/jobs/train-job.js'
+import { startGateway, type TestGateway } from './gateway.js'
+
+interface JobView {
+  id: string
+  kind: string
+  state: string
+  result?: TrainJobResult
+  error?: { detail: string }
+  log: string[]
+}
+
+let gateway: TestGateway
+beforeAll(async () => (gateway = await startGateway()))
+afterAll(() => gateway.stop())
+
+const post = (url: string, payload: object) => gateway.server.inject({ method: 'POST', url, payload })
+
+async function trained(url: string, payload: object): Promise<JobView> {
+  const answer = await post(url, payload)
+  expect(answer.statusCode, answer.body).toBe(202)
+  const { id } = answer.json<JobView>()
+  for (;;) {
+    const job = (await gateway.server.inject({ method: 'GET', url: `/admin/jobs/${id}` })).json<JobView>()
+    if (job.state !== 'queued' && job.state !== 'running') return job
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+describe('POST /admin/distill', () => {
+  it('makes a student that is served under its own name', async () => {
+    const job = await trained('/admin/distill', { teacher: 'digits', student: { kind: 'mlp', hidden: [24] }, training: { epochs: 8, learningRate: 0.005 } })
+    expect(job.state, job.error?.detail).toBe('succeeded')
+    expect(job.kind).toBe('train')
+    expect(job.result?.curve).toHaveLength(8)
+    expect(job.log.filter((line) => line.startsWith('epoch '))).toHaveLength(8)
+    expect(job.result?.teacher?.accuracy).toBeGreaterThan(0.9)
+    const served = gateway.repository.resolve('digits-student')
+    expect(served.signature.inputs.map(({ name }) => name)).toEqual(gateway.repository.resolve('digits').signature.inputs.map(({ name }) => name))
+    const plot = await gateway.server.inject({ method: 'GET', url: `/admin/jobs/${job.id}/plot.svg` })
+    expect(plot.statusCode).toBe(200)
+    expect(plot.body).toContain('<svg')
+  })
+})
+
+describe('POST /admin/finetune', () => {
+  it('makes a new version of the model', async () => {
+    const job = await trained('/admin/finetune', { model: 'digits', training: { epochs: 1, learningRate: 0.0001 } })
+    expect(job.state, job.error?.detail).toBe('succeeded')
+    expect(gateway.repository.resolve('digits').version).toBe('2')
+  })
+
+  it('trains on a dataset of the gateway', async () => {
+    mkdirSync(join(gateway.folder, 'data', 'datasets'), { recursive: true })
+    writeFileSync(join(gateway.folder, 'data', 'datasets', 'nothing.npz'), 'no npz')
+    const job = await trained('/admin/finetune', { model: 'digits', data: 'nothing.npz' })
+    expect(job.state).toBe('failed')
+    expect(job.error?.detail).toContain('nothing.npz')
+  })
+
+  it.each([
+    [{ model: 'nobody' }, 404, 'there is no model nobody'],
+    [{ model: 'digits', data: '../../etc' }, 422, '/data: got "../../etc"'],
+    [{ model: 'digits', data: 'captured' }, 422, '/data: no traffic of model digits was captured'],
+    [{ model: 'scale' }, 422, '/data: model scale has no samples'],
+    [{ model: 'digits', as: 'a/b' }, 422, '/as: got "a/b"'],
+    [{ model: 'digits', training: { optimizer: { kind: 'adamw', beta1: 5 } } }, 400, '/training'],
+    [{ model: 'digits', epochs: 3 }, 400, 'epochs'],
+  ])('refuses %j', async (payload, status, detail) => {
+    const answer = await post('/admin/finetune', payload)
+    expect(answer.statusCode, answer.body).toBe(status)
+    expect(JSON.stringify(answer.json<Problem>())).toContain(JSON.stringify(detail).slice(1, -1))
+  })
+})

@@ -1,0 +1,133 @@
+// Whole trainings on points of a plane: what settings do, and what is refused.
+import { describe, expect, it } from 'vitest'
+import type { Dataset } from '#flyweight/train/dataset.js'
+import { buildNetwork } from '#flyweight/train/networks.js'
+import { completeSettings } from '#flyweight/train/settings.js'
+import { runTraining, type TrainingOptions } from '#flyweight/train/training.js'
+import { noise } from '../onnx/running.js'
+
+const ROWS = 400
+const points = noise([ROWS, 2], 3).data as Float32Array
+/** Inside or outside of a circle: no line tells them apart. */
+const classOf = (row: number) => (Math.hypot(points[2 * row] as number, points[2 * row + 1] as number) < 0.75 ? 1 : 0)
+
+function circle({ labelled = () => true, withLabels = true }: { labelled?: (row: number) => boolean; withLabels?: boolean } = {}): Dataset {
+  return {
+    rows: ROWS,
+    read: (rows) => ({
+      x: {
+        dtype: 'float32',
+        dims: [rows.length, 2],
+        data: Float32Array.from(rows.flatMap((row) => [points[2 * row] as number, points[2 * row + 1] as number])),
+      },
+      ...(withLabels
+        ? { labels: { dtype: 'int64', dims: [rows.length], data: BigInt64Array.from(rows, (row) => BigInt(labelled(row) ? classOf(row) : -1)) } }
+        : {}),
+    }),
+  }
+}
+
+const network = (hidden: number[], seed = 1) =>
+  buildNetwork({ kind: 'mlp', hidden }, { input: { name: 'x', dims: [2] }, output: { name: 'scores', classes: 2 } }, seed)
+
+function options(changed: Partial<TrainingOptions> = {}, settings: object = {}): TrainingOptions {
+  return {
+    model: network([24]),
+    output: 'scores',
+    data: circle(),
+    settings: completeSettings({ epochs: 30, batchSize: 30, learningRate: 0.02, holdOut: 0.25, ...settings }),
+    threads: 1,
+    ...changed,
+  }
+}
+
+describe('training on labels', () => {
+  it('learns what the labels say, and says how well on rows it has not seen', async () => {
+    const { best, curve, parameters, ended } = await runTraining(options())
+    expect(best.heldOut.accuracy).toBeGreaterThan(0.93)
+    expect(curve).toHaveLength(30)
+    expect(curve[0]?.loss).toBeGreaterThan(2 * (curve.at(-1)?.loss as number))
+    expect(parameters).toBe(2 * 24 + 24 + 24 * 2 + 2)
+    expect(ended).toBe('steps')
+  })
+
+  it('gives the same model for the same seed', async () => {
+    const short = options({}, { epochs: 2 })
+    const [one, other] = [await runTraining(short), await runTraining(short)]
+    expect(one.model.graph.initializer).toEqual(other.model.graph.initializer)
+    const third = await runTraining(options({}, { epochs: 2, seed: 9 }))
+    expect(third.curve).not.toEqual(one.curve)
+  })
+
+  it('gives back the best model, and stops where it gets no better', async () => {
+    // So large a rate does nothing but harm.
+    const { curve, best, ended } = await runTraining(
+      options({}, { optimizer: { kind: 'sgd' }, learningRate: 50, schedule: { kind: 'constant' }, epochs: 50, patience: 3 }),
+    )
+    expect(ended).toBe('patience')
+    expect(curve.length).toBeLessThan(50)
+    expect(Math.max(...curve.map(({ heldOut }) => heldOut.accuracy as number))).toBe(best.heldOut.accuracy)
+  })
+
+  it('ignores rows without a label', async () => {
+    const { best } = await runTraining(options({ data: circle({ labelled: (row) => row % 2 === 0 }) }))
+    expect(best.heldOut.accuracy).toBeGreaterThan(0.9)
+  })
+
+  it('needs labels', async () => {
+    await expect(runTraining(options({ data: circle({ withLabels: false }) }))).rejects.toThrow('/data: its rows have no labels')
+  })
+})
+
+describe('distillation', () => {
+  it('teaches a student on rows without labels', async () => {
+    const teacher = (await runTraining(options())).model
+    const {
+      best,
+      teacher: judged,
+      model,
+    } = await runTraining(
+      options({ model: teacher, student: { kind: 'mlp', hidden: [12] }, data: circle({ labelled: (row) => row % 40 === 0 }) }, { epochs: 40 }),
+    )
+    expect(judged?.accuracy).toBeGreaterThan(0.9)
+    expect(best.heldOut.accuracy).toBeGreaterThan(0.85)
+    expect(model.graph.initializer.map(({ dims }) => dims.map(Number))).toContainEqual([12, 2])
+  })
+
+  it('works without any labels at all', async () => {
+    const teacher = (await runTraining(options())).model
+    const { best, curve } = await runTraining(
+      options({ model: teacher, student: { kind: 'mlp', hidden: [12] }, data: circle({ withLabels: false }) }, { epochs: 20 }),
+    )
+    expect(best.heldOut.accuracy).toBeUndefined()
+    expect(best.heldOut.loss).toBeLessThan((curve[0]?.heldOut.loss as number) / 3)
+  })
+})
+
+describe('settings', () => {
+  it.each([
+    [{ epoch: 3 }, '/training/epoch: there is no such option'],
+    [{ epochs: 0 }, '/training/epochs: got 0'],
+    [{ optimizer: { kind: 'adamx' } }, '/training/optimizer/kind: got "adamx", expected one of'],
+    [{ optimizer: { kind: 'adamw', beta1: 2 } }, '/training/optimizer/beta1: got 2'],
+    [{ loss: { kind: 'nothing' } }, '/training/loss/kind'],
+    [{ augment: { shift: -1 } }, '/training/augment/shift'],
+    [3, '/training: got 3'],
+  ])('%j are refused', (given, message) => {
+    expect(() => completeSettings(given)).toThrow(message)
+  })
+
+  it('have defaults', () => {
+    expect(completeSettings({})).toMatchObject({
+      epochs: 10,
+      batchSize: 64,
+      optimizer: { kind: 'adamw' },
+      schedule: { kind: 'cosine' },
+      augment: { shift: 0, mirror: false },
+    })
+  })
+
+  it('that change images are refused where there are none', async () => {
+    await expect(runTraining(options({}, { augment: { shift: 1 } }))).rejects.toThrow('/augment: expected images')
+  })
+})
