@@ -23,7 +23,8 @@ function dots(svg: string, kind: Kind) {
 }
 
 const best = (svg: string) => [...svg.matchAll(/<circle class="best" cx="([\d.]+)" cy="([\d.]+)"/g)].map(([, x, y]) => ({ x: Number(x), y: Number(y) }))
-const crosses = (svg: string, kind: Kind) => svg.match(new RegExp(`<path class="out ${kind}"`, 'g'))?.length ?? 0
+const crosses = (svg: string, kind: Kind) =>
+  [...svg.matchAll(new RegExp(`<path class="out ${kind}" d="M([\\d.]+) ([\\d.]+)l6 6`, 'g'))].map(([, x, y]) => ({ x: Number(x) + 3, y: Number(y) + 3 }))
 const description = (svg: string) => /<desc id="desc">(.*?)<\/desc>/.exec(svg)?.[1] ?? ''
 
 /** Boxes of all horizontal texts, by a width per character that is less than that of any common fixed-width font. */
@@ -155,7 +156,16 @@ describe('trainingPlot', () => {
     const svg = trainingPlot(broken)
     expect(svg).toContain('>× 4 of 16 losses left out: 3 not finite, 1 beyond ±1000<')
     expect(description(svg)).toContain('× 4 of 16 losses left out: 3 not finite, 1 beyond ±1000.')
-    expect([crosses(svg, 'training'), crosses(svg, 'held-out')]).toEqual([2, 2])
+    const [training, heldOut] = (['training', 'held-out'] as const).map((kind) => crosses(svg, kind)) as [
+      { x: number; y: number }[],
+      { x: number; y: number }[],
+    ]
+    const epochs = dots(trainingPlot(long(8)), 'training').map(({ x }) => x)
+    expect(training.map(({ x }) => epochs.findIndex((epoch) => Math.abs(epoch - x) <= 3))).toEqual([4, 5])
+    expect(heldOut.map(({ x }) => epochs.findIndex((epoch) => Math.abs(epoch - x) <= 3))).toEqual([4, 6])
+    const highest = Math.min(...dots(svg, 'training').map(({ y }) => y), ...dots(svg, 'held-out').map(({ y }) => y))
+    expect(Math.max(...[...training, ...heldOut].map(({ y }) => y))).toBeLessThan(highest)
+    expect(training[0]!.y).not.toBe(heldOut[0]!.y)
     // What remains is drawn as if the rest were not there, and not joined over it.
     expect(dots(svg, 'training').map(({ y }) => y)).toEqual(
       dots(trainingPlot([...long(4), point(7, 0.2, 0.9), point(8, 0.2, 0.8)]), 'training').map(({ y }) => y - 0),
