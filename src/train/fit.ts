@@ -80,7 +80,8 @@ export async function fit({ resume, heldOut, output, patience = Infinity, onProg
 /** Accuracy counts where there is any, then the loss. */
 function better(one: Evaluation, other: Evaluation): boolean {
   if (one.accuracy !== undefined && other.accuracy !== undefined && one.accuracy !== other.accuracy) return one.accuracy > other.accuracy
-  return one.loss < other.loss
+  // A loss that is no number is worse than any.
+  return Number.isNaN(other.loss) ? !Number.isNaN(one.loss) : one.loss < other.loss
 }
 
 /** The first of the best. */
