@@ -82,6 +82,16 @@ describe('Clip', () => {
   })
 })
 
+describe('Gelu', () => {
+  it('by tanh has the slope of its formula to single precision', async () => {
+    const points = [-3.5, -1.25, -0.5, 0, 0.75, 2, 4]
+    const value = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))
+    const nodes = [node('Gelu', ['x'], ['y'], { attributes: { approximate: 'tanh' } })]
+    const { x } = await gradientsOf(nodes, { x: { dtype: 'float32', dims: [points.length], data: Float32Array.from(points) } })
+    for (const [index, point] of points.entries()) expect(x?.[index]).toBeCloseTo((value(point + 1e-5) - value(point - 1e-5)) / 2e-5, 5)
+  })
+})
+
 describe('kinks', () => {
   const at = (...values: number[]): Tensor => ({ dtype: 'float32', dims: [values.length], data: Float32Array.from(values) })
 

@@ -64,6 +64,11 @@ describe('Slice', () => {
     await check({ nodes: [node('Slice', inputs, ['y'])], feeds: { x: uniform(dims, seed) }, constants })
   })
 
+  it('of one element by a step far beyond the end', async () => {
+    const constants = [ints('s', [1]), ints('e', [LIMIT]), ints('a', [0]), ints('far', [2 ** 40])]
+    await check({ nodes: [node('Slice', ['x', 's', 'e', 'a', 'far'], ['y'])], feeds: { x: uniform([5, 2], 1) }, constants })
+  })
+
   it('without axes and steps', async () => {
     await check({ nodes: [node('Slice', ['x', 's', 'e'], ['y'])], feeds: { x: uniform([3, 4, 2], 1) }, constants: [ints('s', [1, -3]), ints('e', [3, -1])] })
   })

@@ -1,24 +1,24 @@
 import { describe, expect, it } from 'vitest'
-import { node, tensorProto, type NodeOptions } from '#flyweight/onnx/builder.js'
-import type { TensorProto } from '#flyweight/onnx/proto.js'
+import { node, tensorProto } from '#flyweight/onnx/builder.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
 import { checkGradients } from '../gradient-check.js'
 import { gradientsOf } from '../gradients-of.js'
 import { draws } from './draws.js'
-import { awayFrom, distinct, seeds, someDims, uniform, type Draws } from './inputs.js'
+import { awayFrom, distinct, someDims, uniform, type Draws } from './inputs.js'
 
 const smooth = (_: Draws, dims: number[], seed: number) => uniform(dims, seed)
 const nonzero = (_: Draws, dims: number[], seed: number) => awayFrom([0], dims, seed, [-2, 2], 0.3)
 const apart = (draw: Draws, dims: number[]) => distinct(draw, dims)
 
-/** Some axes, in any order and counted from either end, or none at all: with and without what that means. */
-function reduction(draw: Draws, rank: number): { inputs: string[]; constants: TensorProto[]; attributes: NodeOptions['attributes'] } {
-  const { int, chance } = draw
-  const named = Array.from({ length: rank }, (_, axis) => axis).filter(() => chance())
-  const axes = (chance() ? named : named.toReversed()).map((axis) => (chance() ? axis : axis - rank))
-  const attributes = { ...(chance() ? {} : { keepdims: int(0, 1) }), ...(chance() ? {} : { noop_with_empty_axes: int(0, 1) }) }
-  if (axes.length === 0 && chance()) return { inputs: ['x'], constants: [], attributes }
-  return { inputs: ['x', 'axes'], constants: [tensorProto('axes', 'int64', [axes.length], axes)], attributes }
+/** Every way to name the axes and to say what naming none means, over shapes and axes by seed. */
+const reductions = [undefined, 0, 1].flatMap((keepdims) =>
+  [undefined, 0, 1].flatMap((noop) => (['some', 'empty', 'absent'] as const).map((named) => ({ keepdims, noop, named }))),
+)
+
+/** Some axes, in any order and counted from either end. */
+function someAxes({ chance }: Draws, rank: number): number[] {
+  const named = Array.from({ length: rank }, (_, axis) => axis).filter((axis) => axis === 0 || chance())
+  return (chance() ? named : named.toReversed()).map((axis) => (chance() ? axis : axis - rank))
 }
 
 describe.each([
@@ -31,11 +31,16 @@ describe.each([
   ['ReduceLogSumExp', smooth],
   ['ReduceSumSquare', smooth],
 ] as const)('%s', (opType, values) => {
-  it.each(seeds)('configuration %i', async (seed) => {
+  it.each(reductions.map((one, index) => ({ ...one, seed: index + 1 })))('of %j', async ({ keepdims, noop, named, seed }) => {
     const draw = draws(seed)
-    const dims = someDims(draw)
-    const { inputs, constants, attributes } = reduction(draw, dims.length)
-    await checkGradients({ nodes: [node(opType, inputs, ['y'], { attributes: attributes ?? {} })], constants, feeds: { x: values(draw, dims, seed) } })
+    const dims = someDims(draw, { least: named === 'some' ? 1 : 0 })
+    const axes = named === 'some' ? someAxes(draw, dims.length) : []
+    const attributes = { ...(keepdims === undefined ? {} : { keepdims }), ...(noop === undefined ? {} : { noop_with_empty_axes: noop }) }
+    await checkGradients({
+      nodes: [node(opType, named === 'absent' ? ['x'] : ['x', 'axes'], ['y'], { attributes })],
+      constants: [tensorProto('axes', 'int64', [axes.length], axes)],
+      feeds: { x: values(draw, dims, seed) },
+    })
   })
 
   it('refuses axes that are computed', async () => {
