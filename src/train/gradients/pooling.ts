@@ -5,6 +5,7 @@ import { elementCount } from '../../tensor/tensor.js'
 import type { Gradient, GradientContext } from '../gradient.js'
 import { emitConstant } from './constants.js'
 import { emitInputGradient } from './convolution.js'
+import { emitScatterSum } from './scatter.js'
 import { isTiling, overhang, windowsOf, type Windows } from './windows.js'
 
 /** The convolution of every channel with one over the number of elements that the average is of, which padding may lower. */
@@ -46,14 +47,12 @@ export const globalAveragePool: Gradient = ({ node, emit, dims, upstream, scalar
 
 /** The gradient is added where the maximum was found: `Indices` are places in the whole input. */
 export const maxPool: Gradient = (context) => {
-  const { node, emit, dims, scalar, upstream } = context
+  const { node, emit, dims, upstream } = context
   const [dy] = upstream
   if (dy === undefined) return []
   const dimsX = dims(node.input[0] as string)
   const flat = (tensor: string) => emit.op('Reshape', [tensor, emit.ints([-1])])
-  const zeros = emit.op('Expand', [scalar(0), emit.ints([elementCount(dimsX)])])
-  // ScatterND with `add` loses gradients where windows that overlap have one maximum: its threads race.
-  const scattered = emit.op('ScatterElements', [zeros, flat(indicesOf(context)), flat(dy)], { attributes: { axis: 0, reduction: 'add' } })
+  const scattered = emitScatterSum(context, { indices: flat(indicesOf(context)), updates: flat(dy), dims: [elementCount(dimsX)], axis: 0 })
   return [emit.op('Reshape', [scattered, emit.ints(dimsX)])]
 }
 

@@ -31,6 +31,7 @@ const cases: Record<string, Case> = {
   LeakyRelu: {},
   Log: {},
   Max: { inputs: ['x', 'z'] },
+  MaxPool: { inputs: ['image'], attributes: { kernel_shape: [1, 2] } },
   Min: { inputs: ['x', 'z'] },
   Neg: {},
   PRelu: { inputs: ['x', 'z'] },
@@ -67,8 +68,8 @@ const constants = [
   ints('repeats', [2, 1]),
   tensorProto('condition', 'bool', [3], [1, 0, 1]),
 ]
-const values = { x: [0.25, 1.5, 0.75, 2, 0.5, 1.25], z: [0.5, 1, 2, 1.75, 0.375, 1.5], low: [0.5], high: [1.5] }
-const dims: Record<string, number[]> = { x: [2, 3], z: [2, 3], low: [], high: [] }
+const values = { x: [0.25, 1.5, 0.75, 2, 0.5, 1.25], z: [0.5, 1, 2, 1.75, 0.375, 1.5], image: [0.25, 1.5, 0.75, 2, 0.5, 1.25], low: [0.5], high: [1.5] }
+const dims: Record<string, number[]> = { x: [2, 3], z: [2, 3], image: [1, 1, 2, 3], low: [], high: [] }
 
 describe.each(Object.entries(cases))('%s', (opType, { inputs = ['x'], attributes = {} }) => {
   it('has the same gradient in half precision', async () => {
