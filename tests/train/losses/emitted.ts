@@ -15,7 +15,7 @@ export async function valueOf(options: Options, feeds: Feeds): Promise<number> {
   const inputs = Object.entries(feeds).map(([name, { dtype, dims }]) => valueInfo(name, dtype, dims))
   const dtype = feeds.prediction.dtype
   const results = await run(model({ inputs, outputs: [valueInfo(loss, dtype, [])], nodes, initializers: constants }), feeds)
-  return (results[loss]?.data as Float32Array)[0] as number
+  return (results[loss] as Tensor).data[0] as number
 }
 
 /** Checks the gradient by the prediction. */

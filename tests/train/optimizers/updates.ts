@@ -31,7 +31,12 @@ export function course(counts: number[], steps: number, seed: number): Course {
 }
 
 /** The parameters after every step. */
-export async function updates(optimizer: Optimizer, { start, gradients, rates, counts }: Course): Promise<number[][]> {
+export async function updates(optimizer: Optimizer, course: Course): Promise<number[][]> {
+  return slotAfter(optimizer, 'parameters', course)
+}
+
+/** One of the vectors that are carried, after every step. */
+export async function slotAfter(optimizer: Optimizer, slot: string, { start, gradients, rates, counts }: Course): Promise<number[][]> {
   const { graph, outputs, feeds } = updateModel(optimizer, start.length, counts)
   const session = await openSession(encodeModel(graph))
   const course: number[][] = []
@@ -43,7 +48,7 @@ export async function updates(optimizer: Optimizer, { start, gradients, rates, c
       state.step = floats([], [index + 1])
       const results = await session.run(state)
       for (const [input, output] of outputs) state[input] = results[output] as Tensor
-      course.push(Array.from(state.parameters.data as Float32Array))
+      course.push(Array.from(state[slot]?.data as Float32Array))
     }
   } finally {
     await session.release()
