@@ -47,7 +47,7 @@ function fromTiles(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, grou
   return emit.op('Reshape', [emitProduct(emit, rows, columns, { transB: true }), emit.ints(dimsW)])
 }
 
-/** The elements at one place of all windows are a strided slice of the padded input; one slice for each place. */
+/** All elements at one place of the windows are a strided slice of the padded input; one slice for each place. */
 function fromSlices(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, group }: WeightGradientOptions): string {
   const { kernel, strides, dilations, output, begin } = windows
   const perGroup = dimsW[1] as number
@@ -62,16 +62,22 @@ function fromSlices(emit: Emitter, rows: string, { x, dimsX, dimsW, windows, gro
     const ends = starts.map((start, axis) => start + ((output[axis] as number) - 1) * (strides[axis] as number) + 1)
     return emit.op('Slice', [channelsFirst, emit.ints(starts), emit.ints(ends), axes, emit.ints(strides)])
   })
-  const join = (parts: string[], axis: number) => emit.op('Concat', parts, { attributes: { axis } })
-  const times = (columns: string, height: number) => emitProduct(emit, rows, emit.op('Reshape', [columns, emit.ints([group, height, -1])]), { transB: true })
-  const together = perGroup < NARROW && (perGroup > 1 || group === 1)
-  const product = together
-    ? times(join(slices, 1), slices.length * perGroup)
-    : join(
-        slices.map((slice) => times(slice, perGroup)),
-        2,
-      )
-  const placed = emit.op('Reshape', [product, emit.ints([dimsW[0] as number, slices.length, perGroup])])
+  const columnsOf = (slice: string, dims: readonly number[]) => emit.op('Reshape', [slice, emit.ints(dims)])
+  const perGroupOut = (dimsW[0] as number) / group
+  const narrow = perGroup < NARROW && (perGroup > 1 || group === 1)
+  if (narrow || (dimsX[0] as number) * size(output) < 2 * perGroupOut) {
+    // The joined windows are smaller than the products would be, and give one product in the order of the weights.
+    const joined = emit.op(
+      'Concat',
+      slices.map((slice) => columnsOf(slice, [group, perGroup, 1, -1])),
+      { attributes: { axis: 2 } },
+    )
+    const product = emitProduct(emit, rows, columnsOf(joined, [group, perGroup * slices.length, -1]), { transB: true })
+    return emit.op('Reshape', [product, emit.ints(dimsW)])
+  }
+  const products = slices.map((slice) => emitProduct(emit, rows, columnsOf(slice, [group, perGroup, -1]), { transB: true }))
+  const joined = emit.op('Concat', products, { attributes: { axis: 2 } })
+  const placed = emit.op('Reshape', [joined, emit.ints([dimsW[0] as number, slices.length, perGroup])])
   return emit.op('Reshape', [emit.op('Transpose', [placed], { attributes: { perm: [0, 2, 1] } }), emit.ints(dimsW)])
 }
 

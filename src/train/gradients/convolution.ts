@@ -16,7 +16,7 @@ export const conv: Gradient = (context) => {
   const group = intAttribute(node, 'group', 1)
   const windows = windowsOf(node, { input: dims(x).slice(2), output: dims(node.output[0] as string).slice(2), kernel: dimsW.slice(2) })
   return [
-    context.wants(0) ? emitInputGradient(emit, { dy, weights, dimsW, windows, group }) : undefined,
+    context.wants(0) ? emitInputGradient(emit, { dy, samples: dims(x)[0] as number, weights, dimsW, windows, group }) : undefined,
     context.wants(1) ? emitWeightGradient(emit, { x, dimsX: dims(x), dy, dimsW, windows, group }) : undefined,
     context.wants(2) ? emitChannelSum(context, dy) : undefined,
   ]
@@ -37,9 +37,13 @@ export const convTranspose: Gradient = (context) => {
   ]
 }
 
+/** With fewer windows, turning the weights round takes longer than Conv saves. */
+const WORTH_MIRRORING = 512
+
 interface InputGradientOptions {
   /** [N, M, windows…] */
   dy: string
+  samples: number
   /** [M, C/group, kernel…] */
   weights: string
   dimsW: readonly number[]
@@ -49,12 +53,13 @@ interface InputGradientOptions {
 
 /** Emits the gradient of Conv by its input, [N, C, input…]: every window's gradient is added where the window lies. */
 export function emitInputGradient(emit: Emitter, options: InputGradientOptions): string {
-  const { dy, weights, windows, group } = options
+  const { dy, samples, weights, windows, group } = options
   const { kernel, strides, dilations, begin } = windows
   const over = overhang(windows)
   const whole = kernel.map((_, axis) => reach(windows, axis) - 1)
   const pads = [...whole.map((size, axis) => size - (begin[axis] as number)), ...whole.map((size, axis) => size - (over[axis] as number))]
-  if (strides.every((stride) => stride === 1) && pads.every((pad) => pad >= 0)) {
+  const count = windows.output.reduce((product, size) => product * size, samples)
+  if (count >= WORTH_MIRRORING && strides.every((stride) => stride === 1) && pads.every((pad) => pad >= 0)) {
     // The runtime's Conv is faster than its ConvTranspose, most of all by channel.
     return emit.op('Conv', [dy, emitMirrored(emit, options)], { attributes: { group, dilations: [...dilations], pads } })
   }

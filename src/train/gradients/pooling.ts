@@ -35,7 +35,7 @@ export const averagePool: Gradient = (context) => {
   // Channels as samples: one kernel for all of them.
   const dy = emit.op('Reshape', [share, emit.ints([samples * channels, 1, ...windows.output])])
   const weights = emit.op('Expand', [scalar(1), emit.ints([1, 1, ...kernel])])
-  const dx = emitInputGradient(emit, { dy, weights, dimsW: [1, 1, ...kernel], windows, group: 1 })
+  const dx = emitInputGradient(emit, { dy, samples: samples * channels, weights, dimsW: [1, 1, ...kernel], windows, group: 1 })
   return [emit.op('Reshape', [dx, emit.ints(dimsX)])]
 }
 

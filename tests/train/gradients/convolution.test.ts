@@ -81,9 +81,18 @@ describe.each([
   it.each(seeds(10))('with automatic padding, configuration %i', async (seed) => check(opType, make(seed + 300, { rank: 2, automatic: true })))
 })
 
+describe('Conv of stride 1 over many windows', () => {
+  it.each(seeds(20))('configuration %i', async (seed) => {
+    const { x, attributes, ...rest } = convolution(seed + 400, { rank: 1 + (seed % 2), automatic: seed % 4 === 0 })
+    const { strides: _, ...others } = attributes
+    await check('Conv', { ...rest, x: [128, ...x.slice(1)], attributes: others })
+  })
+})
+
 /** The weights' gradient has other forms for wide groups, and for kernels of many places. */
 describe.each<[string, Omit<Case, 'bias'>]>([
   ['many channels', { x: [2, 17, 6, 5], w: [3, 17, 3, 2], attributes: { group: 1, pads: [1, 0, 1, 1] } }],
+  ['many channels and few windows', { x: [1, 34, 4, 4], w: [40, 17, 3, 2], attributes: { group: 2, pads: [1, 0, 1, 1] } }],
   ['many channels and gaps', { x: [2, 34, 9, 8], w: [4, 17, 3, 3], attributes: { group: 2, strides: [2, 3], pads: [1, 1, 0, 1] } }],
   ['one channel in a group', { x: [2, 5, 6, 6], w: [10, 1, 3, 3], attributes: { group: 5, pads: [1, 1, 1, 1], dilations: [1, 2] } }],
   ['a large kernel', { x: [2, 2, 14, 15], w: [2, 1, 11, 12], attributes: { group: 2, pads: [2, 1, 0, 3] } }],
