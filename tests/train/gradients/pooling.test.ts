@@ -72,9 +72,10 @@ it.each([
   [2, 3, 4, 6],
   [1, 2, 9],
   [1, 2, 4, 2, 6],
-])('AveragePool of windows side by side, of %j', async (...x) => {
+])('pools of windows side by side, of %j', async (...x) => {
   const kernel = x.slice(2).map((size) => (size % 3 === 0 ? 3 : 2))
   const attributes = { kernel_shape: kernel, strides: kernel }
+  await checkGradients({ nodes: [node('MaxPool', ['x'], ['y'], { attributes })], feeds: { x: separate(x, 1) } })
   await checkGradients({ nodes: [node('AveragePool', ['x'], ['y'], { attributes })], feeds: { x: noise(x, 1) }, ...exact })
 })
 
