@@ -45,32 +45,12 @@ export const globalAveragePool: Gradient = ({ node, emit, dims, upstream, scalar
   return [emit.op('Expand', [share, emit.ints(dimsX)])]
 }
 
-/**
- * The gradient is added where the maximum was found: `Indices` are places in the whole input. Windows side by side need
- * no indices: what equals the maximum has the gradient, shared among equal ones.
- */
+/** The gradient is added where the maximum was found: `Indices` are places in the whole input. */
 export const maxPool: Gradient = (context) => {
-  const { node, emit, dims, upstream, scalar } = context
-  const [x] = node.input as [string]
+  const { node, emit, dims, upstream } = context
   const [dy] = upstream
   if (dy === undefined) return []
-  const dimsX = dims(x)
-  const kernel = intsAttribute(node, 'kernel_shape') as number[]
-  const windows = windowsOf(node, { input: dimsX.slice(2), output: dims(node.output[0] as string).slice(2), kernel })
-  if (isTiling(windows)) {
-    const single = emit.ints([...dimsX.slice(0, 2), ...windows.output.flatMap((count) => [count, 1])])
-    const whole = emit.ints([...dimsX.slice(0, 2), ...windows.output.flatMap((count, axis) => [count, kernel[axis] as number])])
-    const [tiles, maxima, gradient] = [
-      [x, whole],
-      [node.output[0] as string, single],
-      [dy, single],
-    ].map((inputs) => emit.op('Reshape', inputs)) as [string, string, string]
-    const largest = emit.op('Where', [emit.op('Equal', [tiles, maxima]), scalar(1), scalar(0)])
-    const axes = emit.ints(kernel.map((_, axis) => 3 + 2 * axis))
-    const count = emit.op('ReduceSum', [largest, axes], { attributes: { keepdims: 1 } })
-    const shared = emit.op('Mul', [largest, emit.op('Div', [gradient, count])])
-    return [emit.op('Reshape', [shared, emit.ints(dimsX)])]
-  }
+  const dimsX = dims(node.input[0] as string)
   const flat = (tensor: string) => emit.op('Reshape', [tensor, emit.ints([-1])])
   const scattered = emitScatterSum(context, { indices: flat(indicesOf(context)), updates: flat(dy), dims: [elementCount(dimsX)], axis: 0 })
   return [emit.op('Reshape', [scattered, emit.ints(dimsX)])]
