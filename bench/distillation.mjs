@@ -15,13 +15,16 @@ const { values } = parseArgs({ options: { seeds: { type: 'string', default: '5' 
 const SEEDS = Number(values.seeds)
 const LABELS = Number(values.labels)
 const OUTPUT = 'logits'
-const STUDENT = { kind: 'cnn', channels: [8, 12, 16], hidden: [] }
+const STUDENT = { kind: 'cnn', channels: [8, 16, 24], hidden: [] }
 /** As many steps for each, so that none is trained longer. */
 const STEPS = 1500
 
 const { training, heldOut } = await mnistDigits()
 const teacher = await loadModel(fileURLToPath(new URL('../models/digits/1/model.onnx', import.meta.url)))
-const few = subset(training, Array.from({ length: LABELS }, (_, row) => row))
+const few = subset(
+  training,
+  Array.from({ length: LABELS }, (_, row) => row),
+)
 const arms = [
   { name: `${LABELS} labels`, data: few, taught: false },
   { name: `${LABELS} labels, teacher on ${training.rows} images`, data: withLabelsOf(training, LABELS), taught: true },

@@ -3,7 +3,7 @@ import { mulberry32 } from '#flyweight/runtime/sample-inputs.js'
 import { shuffled, subset } from '#flyweight/train/dataset.js'
 import { installAssets, loadMnist } from './assets.mjs'
 
-export const SIDE = 28
+const SIDE = 28
 const HELD_OUT = 2000
 const SPLIT_SEED = 2026
 

@@ -16,7 +16,8 @@ const BATCH = 64
 const { training: images } = await mnistDigits()
 const rows = { rows: images.rows, read: async (chosen, position) => flat(await images.read(chosen, position)) }
 const mlp = () => buildNetwork({ kind: 'mlp', hidden: [512, 256] }, { input: { name: 'x', dims: [784] }, output: { name: 'logits', classes: 10 } }, 1)
-const cnn = () => buildNetwork({ kind: 'cnn', channels: [16, 32, 64], hidden: [] }, { input: { name: 'x', dims: [1, 28, 28] }, output: { name: 'logits', classes: 10 } }, 1)
+const cnn = () =>
+  buildNetwork({ kind: 'cnn', channels: [16, 32, 64], hidden: [] }, { input: { name: 'x', dims: [1, 28, 28] }, output: { name: 'logits', classes: 10 } }, 1)
 const vit = () => loadModel(fileURLToPath(new URL('../tests/fixtures/digits_vit.onnx', import.meta.url)))
 
 const cases = [

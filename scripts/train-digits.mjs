@@ -15,8 +15,16 @@ const OUTPUT = 'logits'
 const SEED = 1
 const THREADS = 2
 const TEACHER = { kind: 'cnn', channels: [16, 32, 64], hidden: [64] }
-const STUDENT = { kind: 'cnn', channels: [8, 12, 16], hidden: [] }
-const SETTINGS = { epochs: 14, batchSize: 64, learningRate: 0.004, optimizer: { kind: 'adamw', weightDecay: 0.02 }, schedule: { kind: 'one-cycle', rise: 0.15 }, augment: { shift: 2 }, seed: SEED }
+const STUDENT = { kind: 'cnn', channels: [8, 16, 24], hidden: [] }
+const SETTINGS = {
+  epochs: 14,
+  batchSize: 64,
+  learningRate: 0.004,
+  optimizer: { kind: 'adamw', weightDecay: 0.02 },
+  schedule: { kind: 'one-cycle', rise: 0.15 },
+  augment: { shift: 2 },
+  seed: SEED,
+}
 /** Digits that the sample model is judged on by the gateway, of those held out. */
 const SAMPLES = 256
 
@@ -26,7 +34,11 @@ const { training, heldOut } = await mnistDigits()
 
 const untrained = buildNetwork(TEACHER, { input: { name: 'x', dims: [1, 28, 28] }, output: { name: OUTPUT, classes: 10 } }, SEED)
 const digits = await trained('digits', { model: untrained, settings: completeSettings(SETTINGS) })
-const small = await trained('digits-small', { model: digits.model, student: STUDENT, settings: completeSettings({ ...SETTINGS, loss: { kind: 'distillation' } }) })
+const small = await trained('digits-small', {
+  model: digits.model,
+  student: STUDENT,
+  settings: completeSettings({ ...SETTINGS, loss: { kind: 'distillation' } }),
+})
 if (!check) {
   await write('digits', digits)
   await write('digits-small', small)
@@ -40,7 +52,10 @@ async function trained(name, options) {
     data: training,
     threads: THREADS,
     onProgress: ({ point }) => {
-      if (point) console.error(`${name}: epoch ${point.epoch.toFixed(0)} of ${SETTINGS.epochs}, loss ${point.loss.toFixed(4)}, ${(100 * point.heldOut.accuracy).toFixed(2)} % of the judging rows right`)
+      if (point)
+        console.error(
+          `${name}: epoch ${point.epoch.toFixed(0)} of ${SETTINGS.epochs}, loss ${point.loss.toFixed(4)}, ${(100 * point.heldOut.accuracy).toFixed(2)} % of the judging rows right`,
+        )
     },
   })
   const loss = lossOf({ kind: 'cross-entropy' })
@@ -53,7 +68,9 @@ async function trained(name, options) {
     threads: THREADS,
   })
   const seconds = (performance.now() - start) / 1000
-  console.log(`${name}: ${(100 * accuracy).toFixed(2)} % of ${heldOut.rows} held-out digits right, ${result.parameters} parameters, trained in ${seconds.toFixed(0)} s`)
+  console.log(
+    `${name}: ${(100 * accuracy).toFixed(2)} % of ${heldOut.rows} held-out digits right, ${result.parameters} parameters, trained in ${seconds.toFixed(0)} s`,
+  )
   return { ...result, accuracy }
 }
 
@@ -61,13 +78,27 @@ async function write(name, { model, accuracy, parameters }) {
   await mkdir(models(`${name}/1`), { recursive: true })
   await mkdir(models(`${name}/samples`), { recursive: true })
   await saveModel(model, models(`${name}/1/model.onnx`))
-  const rows = await heldOut.read(Array.from({ length: SAMPLES }, (_, row) => row), 0)
-  await writeFile(models(`${name}/samples/evaluation.npz`), writeNpz(new Map([['in/x', rows.x], ['labels', rows.labels]])))
+  const rows = await heldOut.read(
+    Array.from({ length: SAMPLES }, (_, row) => row),
+    0,
+  )
+  await writeFile(
+    models(`${name}/samples/evaluation.npz`),
+    writeNpz(
+      new Map([
+        ['in/x', rows.x],
+        ['labels', rows.labels],
+      ]),
+    ),
+  )
   await writeFile(models(`${name}/README.md`), card(name, { accuracy, parameters }))
 }
 
 function card(name, { accuracy, parameters }) {
-  const made = name === 'digits' ? `trained on the labels of 7,200 digits` : `a student of \`digits\`: trained on its answers to 7,200 digits, and on their labels (temperature 4, α 0.9)`
+  const made =
+    name === 'digits'
+      ? `trained on the labels of 7,200 digits`
+      : `a student of \`digits\`: trained on its answers to 7,200 digits, and on their labels (temperature 4, α 0.9)`
   const network = name === 'digits' ? TEACHER : STUDENT
   return `# ${name}
 

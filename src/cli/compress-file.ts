@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildVariant } from '../compress/build.js'
+import { sampleGradients } from '../jobs/gradient-source.js'
 import { openFile } from './file-subject.js'
 import { copyModel, outputOf } from './output-file.js'
 import { reportLines } from './report.js'
@@ -32,6 +33,7 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
       sourceFile,
       sourceDigest: digest,
       request: flags.recipe,
+      gradients: sampleGradients,
       workDir,
       onProgress: (fraction, step) => {
         bar.update(fraction, step)

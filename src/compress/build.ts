@@ -12,7 +12,7 @@ import { evaluate } from './evaluate.js'
 import { judge } from './gate.js'
 import { interfaceChange } from './interface-change.js'
 import { executedKernels } from './kernels.js'
-import type { PassContext } from './passes/pass.js'
+import type { GradientSource, PassContext } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
 import { parseRecipe, variantName } from './recipe.js'
 import { holdOut, type Samples } from './samples.js'
@@ -28,6 +28,8 @@ export interface BuildRequest {
   evaluation?: Samples
   /** Keeps the source model's outputs on the samples judged on, where several builds have these in common. */
   sourceOutputs?: SourceOutputs
+  /** Computes gradients for passes that prune by them; without it they refuse. */
+  gradients?: GradientSource
   /** The samples are noise: good for measuring speed, not for calibrating. */
   synthetic: boolean
   /** Rows a batch of this model may have: 1 where its batch dimension is fixed. */
@@ -143,7 +145,17 @@ async function compress(build: BuildRequest, calibration: Samples, file: string)
     const onProgress = (fraction: number, what: string) => build.onProgress?.(((index + fraction) / recipe.length) * SHARES.passes, `${pass.name}: ${what}`)
     onProgress(0, 'starting')
     const loadOriginal = () => loadModel(sourceFile)
-    const context: PassContext = { loadOriginal, device, samples: calibration, maxBatch, threads, workDir, signal, onProgress }
+    const context: PassContext = {
+      loadOriginal,
+      device,
+      samples: calibration,
+      maxBatch,
+      threads,
+      workDir,
+      signal,
+      onProgress,
+      ...(build.gradients === undefined ? {} : { gradients: build.gradients }),
+    }
     const result = await pass.run(model, step, context)
     model = result.model
     nodes.push(...result.decisions)

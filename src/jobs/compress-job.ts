@@ -4,6 +4,7 @@ import { buildVariant } from '../compress/build.js'
 import type { DecisionReport, Recipe } from '../measurements.js'
 import { measureFootprint } from '../runtime/footprint.js'
 import { builtVariant, openSubject, type BuildSubject, type BuiltVariant } from './build-subject.js'
+import { sampleGradients } from './gradient-source.js'
 import type { JobContext } from './job-context.js'
 
 export interface CompressPayload extends BuildSubject {
@@ -31,6 +32,7 @@ export async function runCompressJob(payload: CompressPayload, { report: tell, s
     sourceFile,
     sourceDigest: payload.sourceDigest,
     request: payload.request,
+    gradients: sampleGradients,
     samples,
     ...(evaluation === undefined ? {} : { evaluation }),
     synthetic,

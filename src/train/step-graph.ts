@@ -10,7 +10,7 @@ import type { Tensors } from './gradient.js'
 import type { Optimizer } from './optimizers/optimizer.js'
 import type { Layout } from './parameters.js'
 import { observeTensors } from './tensors.js'
-import type { Model, TrainingForm } from './training-form.js'
+import { startOf, type Model, type TrainingForm } from './training-form.js'
 
 /** Emits the loss of one batch from the model's outputs and the batch's columns; returns the name of a scalar. */
 export type EmitLoss = (emit: Emitter, tensors: Tensors) => string
@@ -212,11 +212,4 @@ function emitSplit(emit: Emitter, flat: string, { tensors }: Layout): void {
 function emitFlat(emit: Emitter, tensors: readonly string[]): string {
   const flattened = tensors.map((tensor) => emit.op('Reshape', [tensor, emit.ints([-1])]))
   return emit.op('Concat', flattened, { attributes: { axis: 0 } })
-}
-
-/** The values that a model's parameters and statistics start from, by their names. */
-function startOf({ parameters, statistics, initial }: TrainingForm): Record<string, Tensor> {
-  const cut = ({ tensors }: Layout, flat: Float32Array<ArrayBuffer>) =>
-    tensors.map(({ name, dims, offset, count }): [string, Tensor] => [name, { dtype: 'float32', dims, data: flat.slice(offset, offset + count) }])
-  return Object.fromEntries([...cut(parameters, initial.parameters), ...cut(statistics, initial.statistics)])
 }

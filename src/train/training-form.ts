@@ -36,23 +36,30 @@ export interface TrainingFormOptions {
   /** Inputs of one batch: their dims are the only ones that steps run with. */
   batch: Readonly<Record<string, Tensor>>
   freeze?: readonly string[] | undefined
+  /** Names of float32 initializers to treat as parameters; default: all weights that are not frozen. */
+  parameters?: readonly string[]
+  /** What normalization goes by: each batch's own mean and variance, as in training (default), or the running ones. */
+  statistics?: 'batch' | 'running'
 }
 
 /**
  * @throws FlyweightError `invalid_model` for a model that cannot be brought to the current opset; `invalid_input` as
  * trainableParameters does; what the runtime throws
  */
-export async function trainingForm(model: Model, { batch, freeze }: TrainingFormOptions): Promise<TrainingForm> {
+export async function trainingForm(
+  model: Model,
+  { batch, freeze, parameters: named, statistics: normalizedBy = 'batch' }: TrainingFormOptions,
+): Promise<TrainingForm> {
   const source = upgradeOpset(model)
   storeConstantNodes(source.graph)
   removeDeadNodes(source)
   const stored = new Map(source.graph.initializer.map(({ name, dims }) => [name, { name, dims: dims.map(Number) }]))
   const place = (names: readonly string[]) => layoutOf(names.map((name) => stored.get(name) as { name: string; dims: number[] }))
-  const parameters = place(trainableParameters(source, freeze === undefined ? {} : { freeze }))
+  const parameters = place(named ?? trainableParameters(source, freeze === undefined ? {} : { freeze }))
 
   const working = structuralCopy(source)
   const trained = new Set(parameters.tensors.map(({ name }) => name))
-  const updates = useBatchStatistics(working, trained)
+  const updates = normalizedBy === 'batch' ? useBatchStatistics(working, trained) : new Map<string, string>()
   const statistics = place([...updates.keys()])
   const outside = [...parameters.tensors, ...statistics.tensors]
   const names = new Set(outside.map(({ name }) => name))
@@ -109,4 +116,11 @@ async function folded(model: Model): Promise<Model> {
   } finally {
     await rm(folder, { recursive: true })
   }
+}
+
+/** The values that a model's parameters and statistics start from, by their names. */
+export function startOf({ parameters, statistics, initial }: TrainingForm): Record<string, Tensor> {
+  const cut = ({ tensors }: Layout, flat: Float32Array<ArrayBuffer>) =>
+    tensors.map(({ name, dims, offset, count }): [string, Tensor] => [name, { dtype: 'float32', dims, data: flat.slice(offset, offset + count) }])
+  return Object.fromEntries([...cut(parameters, initial.parameters), ...cut(statistics, initial.statistics)])
 }

@@ -7,8 +7,8 @@ import type { Samples } from '../samples.js'
 export type Model = ModelProto & { graph: GraphProto }
 
 /**
- * Gradient of a loss over the samples with respect to each of a model's float32 initializers named, element by
- * element. Computing it is the business of whoever trains models.
+ * How large the gradient of a loss is, over the samples, with respect to each of a model's float32 initializers named:
+ * its root mean square over batches, element by element. Computing it is the business of whoever trains models.
  */
 export type GradientSource = (model: Model, initializers: readonly string[], context: PassContext) => Promise<ReadonlyMap<string, Float32Array>>
 

@@ -1,0 +1,82 @@
+// What pruning by gradients is worth: accuracy of the sample digits model after pruning by gradient, magnitude and chance,
+// weight by weight and by channels, over ratios, with nothing fitted or trained again: `npm run bench:importance`.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { buildVariant } from '#flyweight/compress/build.js'
+import { sampleGradients } from '#flyweight/jobs/gradient-source.js'
+import { mnistDigits } from './mnist.mjs'
+
+const CALIBRATION = 1024
+const kinds = [
+  {
+    title: 'single weights',
+    ratios: [0.5, 0.7, 0.8, 0.9, 0.95],
+    recipes: {
+      gradient: 'prune-weights(method=gradient,scope=global',
+      magnitude: 'prune-weights(method=magnitude,scope=global',
+      random: 'prune-weights(method=random,scope=global',
+    },
+  },
+  {
+    title: 'channels',
+    ratios: [0.1, 0.2, 0.3, 0.4, 0.5],
+    recipes: { gradient: 'prune-channels(importance=gradient', magnitude: 'prune-channels(importance=l2', random: 'prune-channels(importance=random' },
+  },
+]
+
+const { training, heldOut } = await mnistDigits()
+const calibration = await samplesOf(training, CALIBRATION)
+const evaluation = await samplesOf(heldOut, heldOut.rows)
+const folder = await mkdtemp(join(tmpdir(), 'importance-'))
+try {
+  for (const { title, ratios, recipes } of kinds) {
+    console.log(`\n| ${title} | ${ratios.map((ratio) => `${100 * ratio} %`).join(' | ')} |\n| --- |${ratios.map(() => ' --- |').join('')}`)
+    for (const [by, recipe] of Object.entries(recipes)) {
+      const row = []
+      for (const ratio of ratios) row.push(await accuracyOf(`${recipe},ratio=${ratio})`))
+      console.log(`| ${by} | ${row.map((share) => `${(100 * share).toFixed(1)} %`).join(' | ')} |`)
+    }
+  }
+} finally {
+  await rm(folder, { recursive: true })
+}
+
+async function accuracyOf(request) {
+  const { report } = await buildVariant({
+    sourceFile: fileURLToPath(new URL('../models/digits/1/model.onnx', import.meta.url)),
+    sourceDigest: 'digits',
+    request,
+    samples: calibration,
+    evaluation,
+    synthetic: false,
+    maxBatch: 32,
+    feedsAt: (batch) => calibration.take(0, batch),
+    batches: [],
+    minFidelity: 0,
+    device: 'cpu',
+    threads: 1,
+    workDir: await mkdtemp(join(folder, 'build-')),
+    gradients: sampleGradients,
+  })
+  return report.fidelity.accuracy.variant
+}
+
+async function samplesOf(data, rows) {
+  const { labels } = await data.read(
+    Array.from({ length: rows }, (_, row) => row),
+    0,
+  )
+  const all = await data.read(
+    Array.from({ length: rows }, (_, row) => row),
+    0,
+  )
+  const size = all.x.data.length / rows
+  return {
+    rows,
+    digest: `mnist ${rows}`,
+    labels: Int32Array.from(labels.data, Number),
+    take: (from, count) => ({ x: { ...all.x, dims: [count, 1, 28, 28], data: all.x.data.slice(from * size, (from + count) * size) } }),
+  }
+}
