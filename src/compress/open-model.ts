@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { allTensors } from '../onnx/graph.js'
 import { saveModel } from '../onnx/load.js'
 import { encodeModel, type ModelProto } from '../onnx/proto.js'
+import { collectGarbage } from '../runtime/collect-garbage.js'
 import { openSession, type Session, type SessionOptions } from '../runtime/session.js'
 
 /** From this size on, files are cheaper than copies. */
@@ -14,6 +15,8 @@ export const LARGE_BYTES = 64 * 2 ** 20
 /** `workDir` takes the files of a large model until the session is released; default: the system's temporary folder. */
 export async function openModel(model: ModelProto, { workDir, ...options }: SessionOptions & { workDir?: string } = {}): Promise<Session> {
   if (weightBytes(model) < LARGE_BYTES) return openSession(encodeModel(model), options)
+  // The runtime must not find the memory of models before this one still taken.
+  collectGarbage()
   const folder = await mkdtemp(join(workDir ?? tmpdir(), 'open-'))
   const clear = () => rm(folder, { recursive: true, force: true })
   try {

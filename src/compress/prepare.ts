@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { subgraphs } from '../onnx/attributes.js'
 import { loadModel, saveModel } from '../onnx/load.js'
 import { upgradeOpset } from '../onnx/upgrade/opset.js'
+import { collectGarbage } from '../runtime/collect-garbage.js'
 import { openSession } from '../runtime/session.js'
 import { LARGE_BYTES, weightBytes } from './open-model.js'
 import type { Model } from './passes/pass.js'
@@ -13,6 +14,8 @@ import { shareConstants } from './shared-constants.js'
 
 /** @throws FlyweightError `invalid_model` when a node has no equivalent in opset 21; what the runtime throws. */
 export async function prepare(model: Model, workDir: string): Promise<Model> {
+  // The step before this one may have left a model of its own that nobody reads any more.
+  if (weightBytes(model) >= LARGE_BYTES) collectGarbage()
   const folder = await mkdtemp(join(workDir, 'prepare-'))
   try {
     const [before, after] = [join(folder, 'before.onnx'), join(folder, 'after.onnx')]

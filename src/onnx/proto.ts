@@ -54,8 +54,11 @@ const LARGE = 4096
 /** Protobuf's length-delimited wire type. */
 const DELIMITED = 2
 
+/** Byte fields below this size get bytes of their own, in files from the other size on. */
+const [SMALL, LARGE_FILE] = [2 ** 20, 2 ** 26]
+
 /**
- * Decodes a .onnx file's bytes. Weights alias `bytes` (protobuf-es does not copy byte fields).
+ * Decodes a .onnx file's bytes. Large weights alias `bytes` (protobuf-es does not copy byte fields).
  * @throws FlyweightError `invalid_model` when the bytes are not an ONNX model with a graph.
  */
 export function decodeModel(bytes: Uint8Array): ModelProto & { graph: GraphProto } {
@@ -69,7 +72,17 @@ export function decodeModel(bytes: Uint8Array): ModelProto & { graph: GraphProto
   if (!model.graph || model.graph.node.length === 0) {
     throw new FlyweightError('invalid_model', 'not an ONNX file: it holds no graph with nodes')
   }
+  if (bytes.length >= LARGE_FILE) ownSmallBytes(model)
   return model as ModelProto & { graph: GraphProto }
+}
+
+/** A name or a bias that aliases the file would keep all of it in memory after its large weights were replaced. */
+function ownSmallBytes(parent: object): void {
+  for (const [key, value] of Object.entries(parent) as [string, unknown][]) {
+    if (value instanceof Uint8Array) {
+      if (value.length < SMALL) Object.assign(parent, { [key]: value.slice() })
+    } else if (Array.isArray(value) ? typeof value[0] === 'object' : typeof value === 'object' && value !== null) ownSmallBytes(value as object)
+  }
 }
 
 /** A copy of one message whose fields may be replaced; lists, bytes and inner messages stay shared. */

@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import { expect, it } from 'vitest'
 
-const recipes = ['int8-dynamic', 'int8-static', 'prune-weights']
+const recipes = ['int8-dynamic', 'int8-static', 'prune-weights', 'prune-weights+int8-static']
 
 it.runIf(process.platform === 'linux')('takes less than three times the size of a model', { timeout: 120_000 }, () => {
   const rows = JSON.parse(execFileSync(process.execPath, ['scripts/memory.mjs', '--json', '134', ...recipes], { encoding: 'utf8' })) as {

@@ -20,6 +20,25 @@ describe('an encoded model', () => {
     expect(encodeModel(decodeModel(encodeModel(decoded)))).toEqual(encodeModel(decoded))
   })
 
+  it('leaves the bytes of a large file to large weights', () => {
+    const weights = ['w', 'b'].map((name) => tensorProto(name, 'float32', [name === 'w' ? 2 ** 24 : 8], new Float32Array(name === 'w' ? 2 ** 24 : 8).fill(1)))
+    const made = model({
+      inputs: [valueInfo('x', 'float32', ['n'])],
+      outputs: [valueInfo('y', 'float32', ['n'])],
+      nodes: [node('Pad', ['x'], ['y'], { attributes: { mode: 'edge' } })],
+      initializers: weights,
+    })
+    const bytes = encodeModel(made)
+    const { graph: decoded } = decodeModel(bytes)
+    const [w, b] = decoded.initializer
+    expect([w!.rawData.buffer === bytes.buffer, b!.rawData.buffer === bytes.buffer, decoded.node[0]!.attribute[0]!.s.buffer === bytes.buffer]).toEqual([
+      true,
+      false,
+      false,
+    ])
+    expect([b!.rawData, decoded.node[0]!.attribute[0]!.s]).toEqual([weights[1]!.rawData, made.graph.node[0]!.attribute[0]!.s])
+  })
+
   it('has them with subgraphs, every kind of field, and fields of a later version', () => {
     const large = tensorProto('w', 'float32', [64, 64], noise([64, 64]).data as Float32Array<ArrayBuffer>)
     const made = model({
