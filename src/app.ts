@@ -1,18 +1,15 @@
 // The composition root: the only place where objects are wired together. Read it to see what Flyweight
 // is made of; each part explains itself in its own file.
-import { mkdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { totalmem } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Config } from './config.js'
-import { FlyweightError } from './errors.js'
 import { buildServer } from './http/server.js'
-import type { BuiltVariant } from './jobs/build-subject.js'
 import { Builds } from './jobs/builds.js'
 import type { CompressResult } from './jobs/compress-job.js'
-import type { ProfileResult } from './jobs/profile-job.js'
-import type { Job } from './jobs/queue.js'
+import { applyNews, applyResult, takeTrained } from './jobs/outcomes.js'
 import { JobRunner } from './jobs/runner.js'
 import type { SearchNews } from './jobs/search-job.js'
 import type { TrainJobResult } from './jobs/train-job.js'
@@ -239,57 +236,6 @@ function createServing({ config, store, catalog, metrics, builds, capture, resol
     waitTimeoutMs: serving.waitTimeoutMs,
   })
   return { gateway, scheduler, lanes, cache, book }
-}
-
-/**
- * What a finished job changes: the catalog gets its variant or its profile.
- * @throws FlyweightError `conflict` when the model is no longer the one the job worked on
- */
-function applyResult(catalog: Catalog, job: Job, result: unknown): void {
-  const source = sourceOf(catalog, job)
-  switch (job.kind) {
-    case 'compress':
-      return saveBuilt(catalog, (result as CompressResult).variant)
-    case 'profile':
-      return catalog.saveProfile(source.id, (result as ProfileResult).profile)
-    case 'search':
-      // Its variants came as news.
-      return
-    case 'train':
-      throw new Error('a trained model is no variant of its source')
-  }
-}
-
-/**
- * What a search found so far, while it goes on: the catalog gets its variants, and gives up those that better ones replaced.
- * @throws FlyweightError `conflict` as above
- */
-function applyNews(catalog: Catalog, job: Job, { variants, withdrawn }: SearchNews): void {
-  sourceOf(catalog, job)
-  for (const variant of variants) saveBuilt(catalog, variant)
-  for (const id of withdrawn) if (catalog.variant(id)?.pinned === false) catalog.deleteVariant(id)
-}
-
-/**
- * A trained model becomes a version of the model that it was trained as.
- * @throws FlyweightError as uploads do
- */
-async function takeTrained(repository: Repository, { file, as }: TrainJobResult): Promise<void> {
-  await repository.add({ name: as, modelFile: file })
-  await rm(dirname(file), { recursive: true, force: true })
-}
-
-/** The source variant of the model that a job works on. */
-function sourceOf(catalog: Catalog, { payload }: Job): Variant {
-  const { model, version, sourceFile, file = sourceFile } = payload as { model: string; version: string; file?: string; sourceFile?: string }
-  const source = catalog.variants(model, version).find((variant) => variant.source)
-  if (source === undefined || source.file !== file) throw new FlyweightError('conflict', `model ${model} version ${version} was replaced or removed meanwhile`)
-  return source
-}
-
-function saveBuilt(catalog: Catalog, variant: BuiltVariant): void {
-  const { pinned = false, createdAt = new Date().toISOString() } = catalog.variant(variant.id) ?? {}
-  catalog.saveVariant({ ...variant, pinned, createdAt })
 }
 
 function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {

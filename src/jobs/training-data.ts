@@ -3,7 +3,7 @@
 import { FlyweightError } from '../errors.js'
 import type { Samples } from '../registry/samples.js'
 import { joinRows } from '../tensor/rows.js'
-import { byteSize, dtypes, elementCount, type NumericArray, type Tensor } from '../tensor/tensor.js'
+import { byteSize, dtypes, elementCount, type Tensor } from '../tensor/tensor.js'
 import type { Dataset } from '../train/dataset.js'
 import { LABELS } from '../train/evaluate.js'
 
@@ -39,7 +39,7 @@ function pickRows(tensors: Record<string, Tensor>, rows: readonly number[]): Rec
       const size = elementCount(dims.slice(1))
       const picked = new dtypes[dtype as 'float32'].array(rows.length * size)
       for (const [index, row] of rows.entries()) picked.set((data as Float32Array).subarray(row * size, (row + 1) * size), index * size)
-      return [name, { dtype, dims: [rows.length, ...dims.slice(1)], data: picked as NumericArray }]
+      return [name, { dtype, dims: [rows.length, ...dims.slice(1)], data: picked }]
     }),
   )
 }

@@ -39,7 +39,7 @@ export async function evaluate({ model, data, loss, batchSize, output, threads, 
       const session = sessions.get(count) ?? (await openWithLoss(model, { batch, loss, output, threads }))
       sessions.set(count, session)
       const results = await session.run(batch)
-      sum.loss += ((results[LOSS]?.data as Float32Array)[0] as number) * count
+      sum.loss += Number((results[LOSS] as Tensor).data[0]) * count
       const labels = batch[LABELS]
       if (labels !== undefined) addHits(sum, results[output] as Tensor, labels)
     }

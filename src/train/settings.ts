@@ -14,6 +14,12 @@ export const SettingsSchema = Type.Object(
     learningRate: Type.Number({ default: 0.001, exclusiveMinimum: 0, maximum: 1000, description: 'The highest of the schedule' }),
     schedule: Type.Optional(ScheduleSchema),
     clipNorm: Type.Number({ default: 0, minimum: 0, description: 'Norm that the gradient of all parameters has at most; 0: as it is' }),
+    average: Type.Number({
+      default: 0,
+      minimum: 0,
+      exclusiveMaximum: 1,
+      description: 'Decay of the average over the parameters of all steps, which is the model then; 0: none',
+    }),
     holdOut: Type.Number({ default: 0.1, exclusiveMinimum: 0, exclusiveMaximum: 1, description: 'Share of the rows that only judge' }),
     patience: Type.Integer({ default: 0, minimum: 0, maximum: 100_000, description: 'Epochs without a better model after which training ends; 0: never' }),
     freeze: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of weights that stay as they are; `*` stands for any part' }),

@@ -5,6 +5,7 @@ import { openSession } from '../runtime/session.js'
 import { dtypes, elementCount, type NumericArray, type Tensor } from '../tensor/tensor.js'
 import { ShuffledRows, type Dataset } from './dataset.js'
 import type { Optimizer } from './optimizers/optimizer.js'
+import { AVERAGE } from './moving-average.js'
 import { withParameters } from './parameters.js'
 import { buildStepGraph, LEARNING_RATES, LOSSES, STATE, type CarriedState, type EmitGradients, type EmitLoss } from './step-graph.js'
 import { trainingForm, type Model, type TrainingForm } from './training-form.js'
@@ -103,7 +104,7 @@ function initialState({ initial }: TrainingForm, carried: readonly CarriedState[
 }
 
 function trainedModel({ source, parameters, statistics }: TrainingForm, { vectors }: TrainState): Model {
-  const trained = withParameters(source, parameters, vectors[STATE.parameters] as Float32Array<ArrayBuffer>)
+  const trained = withParameters(source, parameters, (vectors[AVERAGE] ?? vectors[STATE.parameters]) as Float32Array<ArrayBuffer>)
   const moved = vectors[STATE.statistics]
   return moved === undefined ? trained : withParameters(trained, statistics, moved)
 }

@@ -11,6 +11,7 @@ import { evaluate, LABELS } from './evaluate.js'
 import { fit, type FitNews, type FitState } from './fit.js'
 import { emitClip } from './gradient-clipping.js'
 import { lossOf, type LossOptions } from './losses/table.js'
+import { withMovingAverage } from './moving-average.js'
 import { buildNetwork, type NetworkSpec } from './networks.js'
 import { optimizerOf } from './optimizers/table.js'
 import { trainableParameters } from './parameters.js'
@@ -62,6 +63,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
     const loss = lossFor(options, { output, labelled: LABELS in first })
     const batchSize = Math.min(settings.batchSize, training.rows)
     const steps = Math.max(1, Math.round((settings.epochs * training.rows) / batchSize))
+    const optimizer = optimizerOf(settings.optimizer)
     const schedule = scheduleOf(settings.schedule)
     const heldOut = answered(subset(data, parts.heldOut), true)
     const result = await fit({
@@ -70,7 +72,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
       heldOut,
       output,
       loss,
-      optimizer: optimizerOf(settings.optimizer),
+      optimizer: settings.average === 0 ? optimizer : withMovingAverage(optimizer, settings.average),
       learningRate: (step) => settings.learningRate * schedule(step, steps),
       batchSize,
       steps,

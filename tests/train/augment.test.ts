@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { withAugmentation } from '#flyweight/train/augment.js'
+import type { Tensor } from '#flyweight/tensor/tensor.js'
 import type { Dataset } from '#flyweight/train/dataset.js'
 
 const [HEIGHT, WIDTH] = [5, 6]
@@ -17,7 +18,7 @@ const all = Array.from({ length: 40 }, (_, row) => row)
 async function places(options: { shift: number; mirror: boolean }, position = 0, seed = 1): Promise<{ y: number; x: number; value: number }[]> {
   const { x } = await withAugmentation(data, 'x', options, seed).read(all, position)
   return all.flatMap((row) => {
-    const image = (x?.data as Float32Array).subarray(row * HEIGHT * WIDTH, (row + 1) * HEIGHT * WIDTH)
+    const image = ((x as Tensor).data as Float32Array).subarray(row * HEIGHT * WIDTH, (row + 1) * HEIGHT * WIDTH)
     return [...image].flatMap((value, at) => (value === 0 ? [] : [{ y: Math.floor(at / WIDTH), x: at % WIDTH, value }]))
   })
 }

@@ -30,7 +30,7 @@ export interface GradientCase {
 const MOST = 24
 
 export async function checkGradients({ nodes, feeds, constants = [], outputs, wanted, seed = 1, ...rest }: GradientCase): Promise<void> {
-  const names = outputs ?? (nodes.at(-1)?.output.filter((name) => name !== '') as string[])
+  const names = outputs ?? nodes.at(-1)?.output.filter((name) => name !== '') ?? []
   const float = (tensor: Tensor) => tensor.dtype === 'float32' || tensor.dtype === 'float64'
   const variables = wanted ?? Object.keys(feeds).filter((name) => float(feeds[name] as Tensor))
   const double = feeds[variables[0] as string]?.dtype === 'float64'

@@ -69,6 +69,14 @@ describe('training on labels', () => {
     expect(Math.max(...curve.map(({ heldOut }) => heldOut.accuracy as number))).toBe(best.heldOut.accuracy)
   })
 
+  it('averages parameters over steps when told to', async () => {
+    // At so high a rate the last parameters jump about, and their average does not.
+    const restless = { optimizer: { kind: 'sgd' }, schedule: { kind: 'constant' }, learningRate: 2, batchSize: 10, epochs: 20 }
+    const [plain, averaged] = [await runTraining(options({}, restless)), await runTraining(options({}, { ...restless, average: 0.98 }))]
+    expect(averaged.curve.at(-1)?.loss).toBe(plain.curve.at(-1)?.loss)
+    expect(averaged.curve.at(-1)?.heldOut.loss).toBeLessThan(plain.curve.at(-1)?.heldOut.loss as number)
+  })
+
   it('ignores rows without a label', async () => {
     const { best } = await runTraining(options({ data: circle({ labelled: (row) => row % 2 === 0 }) }))
     expect(best.heldOut.accuracy).toBeGreaterThan(0.9)
