@@ -106,6 +106,24 @@ describe('search in a gateway', () => {
     expect(lines.at(-1)).toMatchObject({ job: 'j1', report, kept: ['digits:1:int8-dynamic'], plot })
     expect(readFileSync(plot, 'utf8')).toContain('2 of 4 candidates')
   })
+
+  it.each([
+    [
+      { report, kept: ['digits:1:int8-dynamic'] },
+      'search j1 was cancelled after 4 candidates: best 0.80× int8-dynamic; the gateway keeps digits:1:int8-dynamic',
+    ],
+    [undefined, 'search j1 was cancelled after 0 candidates: it leaves no variants'],
+  ])('says what a cancelled search leaves', async (result, message) => {
+    const job = { id: 'j1', kind: 'search', state: 'cancelled', progress: { fraction: 0.5, step: '' }, ...(result === undefined ? {} : { result }) }
+    server = createServer((request, response) => {
+      if (request.url?.endsWith('/events')) response.end(`event: done\ndata: ${JSON.stringify(job)}\n\n`)
+      else response.end(JSON.stringify(job))
+    })
+    await new Promise<void>((resolve) => server?.listen(0, '127.0.0.1', resolve))
+    const terminal = openTerminal({ json: true, stdout: new Writable({ write: (_chunk, _encoding, next) => next() }) as unknown as NodeJS.WriteStream })
+    const asked = search(terminal, connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`), 'digits', { budget: 30 })
+    await expect(asked).rejects.toMatchObject({ code: 'cancelled', message })
+  })
 })
 
 function flyweight(...args: string[]) {

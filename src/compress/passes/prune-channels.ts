@@ -15,7 +15,7 @@ import { findGroups, type Group, type Groups } from '../pruning/groups.js'
 import { scoreGroups, type Importance } from '../pruning/importance.js'
 import { observeShapes, probeFeeds, type Shapes } from '../pruning/shapes.js'
 import { keptIndices, removeChannels } from '../pruning/surgery.js'
-import { foldedNodes } from './decisions.js'
+import { foldedNodes, labelledNodes } from './decisions.js'
 import type { Model, Pass, PassContext } from './pass.js'
 
 const parameters = Type.Object(
@@ -62,7 +62,7 @@ export const pruneChannels: Pass = {
     const feeds = probeFeeds(context)
     context.onProgress?.(0, 'observing shapes')
     const shapes = await observeShapes(model, feeds, context)
-    const found = findGroups(model, shapes, { exclude: new Set(step['exclude'] as string[]), normalized: step['normalized'] === true })
+    const found = findGroups(model, shapes, { exclude: excludedIn(source, step), normalized: step['normalized'] === true })
     context.signal?.throwIfAborted()
     const scores = await scoreGroups(model, found, { importance: step['importance'] as Importance, seed: Number(step['seed']) }, context)
     const candidates = found.groups.map((group, position) => ({ group, scores: scores[position] as Float64Array, width: widthOf(group, model, found) }))
@@ -83,6 +83,18 @@ export const pruneChannels: Pass = {
         found.groups.length === 0 ? 'no channels that can go' : `multiply-accumulates of a row left: ${share('macs')}; bytes of weights: ${share('bytes')}`,
     }
   },
+}
+
+/** @throws FlyweightError `invalid_recipe` for names that no node has: channels would be taken from what was to be spared. */
+function excludedIn(source: Model, step: RecipeStep): Set<string> {
+  const exclude = step['exclude'] as string[]
+  const labels = new Set([...labelledNodes(source.graph)].map(({ label }) => label))
+  const unknown = exclude.filter((name) => !labels.has(name))
+  if (unknown.length > 0) {
+    const detail = `got ${unknown.map((name) => `"${name}"`).join(', ')}, expected names of nodes of the model as this step finds it`
+    throw new FlyweightError('invalid_recipe', `prune-channels: exclude: ${detail}`, { errors: [{ pointer: '/recipe/exclude', detail }] })
+  }
+  return new Set(exclude)
 }
 
 /** Channels of a layer that go with one unit: 1, the width of a head, or one of each group of a convolution. */

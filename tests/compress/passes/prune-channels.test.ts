@@ -238,6 +238,10 @@ describe('the choice of channels', () => {
 
 describe('what prune-channels tells', () => {
   it('gives every node a decision that says what is left, or why it stays', async () => {
+    await expect(compressed(chain(), 'prune-channels(exclude=second|secnd)', samples)).rejects.toMatchObject({
+      code: 'invalid_recipe',
+      message: expect.stringContaining('exclude: got "secnd", expected names of nodes'),
+    })
     const { decisions } = await compressed(chain(), 'prune-channels(exclude=second)', samples)
     expect(Object.fromEntries(decisions.map(({ node: name, action, reason }) => [name, `${action}: ${reason}`]))).toMatchObject({
       first: 'skipped: its outputs stay: excluded by the recipe; and its inputs: they are the size of a model input',
