@@ -1,6 +1,5 @@
 // `flyweight train file.onnx`: trains a model in a file further, or a student on what it answers, without a gateway.
-import { createHash } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { trainingPlot } from '../chart/training-plot.js'
 import { FlyweightError } from '../errors.js'
 import { trainingData } from '../jobs/training-data.js'
@@ -10,7 +9,7 @@ import { inspectModel } from '../runtime/probation.js'
 import { loadCheckpoint, saveCheckpoint } from '../train/checkpoint.js'
 import { completeSettings } from '../train/settings.js'
 import { runTraining } from '../train/training.js'
-import { checkFolderOf, outputOf } from './output-file.js'
+import { checkFolderOf, outputOf, sha256 } from './output-file.js'
 import type { Terminal } from './terminal.js'
 import { settingsOf, studentOf, type TrainFlags } from './training-flags.js'
 import { trainingLines } from './training-report.js'
@@ -26,9 +25,7 @@ export async function trainFile(terminal: Terminal, file: string, flags: TrainFl
   const samples = await loadSamples(flags.data, signature)
   if (samples === undefined) throw new FlyweightError('invalid_input', `--data: there is nothing to train on at ${flags.data}, expected ${SAMPLE_FORMATS}`)
   const model = await loadModel(file)
-  const subject = createHash('sha256')
-    .update(JSON.stringify([model.graph.name, samples.digest, student ?? null, settings]))
-    .digest('hex')
+  const subject = sha256(JSON.stringify([sha256(await readFile(file)), samples.digest, student ?? null, settings]))
   const { checkpoint } = flags
   const resume = checkpoint === undefined ? undefined : await loadCheckpoint(checkpoint, subject)
   const bar = terminal.bar()
@@ -37,7 +34,7 @@ export async function trainFile(terminal: Terminal, file: string, flags: TrainFl
     const result = await runTraining({
       model,
       output: signature.outputs[0]?.name ?? '',
-      data: trainingData(samples),
+      data: trainingData(samples, signature.outputs[0]),
       ...(student === undefined ? {} : { student }),
       settings,
       threads: 1,

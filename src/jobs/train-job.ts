@@ -66,7 +66,7 @@ export async function runTrainJob(payload: TrainPayload, { report, log, publish,
   const result = await runTraining({
     model: source,
     output: signature.outputs[0]?.name ?? '',
-    data: trainingData(samples),
+    data: trainingData(samples, signature.outputs[0]),
     ...(payload.student === undefined ? {} : { student: payload.student }),
     settings,
     threads: payload.threads,

@@ -3,16 +3,23 @@
 import { FlyweightError } from '../errors.js'
 import type { Samples } from '../registry/samples.js'
 import { joinRows } from '../tensor/rows.js'
-import { byteSize, dtypes, elementCount, type Tensor } from '../tensor/tensor.js'
+import { byteSize, dtypes, elementCount, type Tensor, type TensorSpec } from '../tensor/tensor.js'
 import type { Dataset } from '../train/dataset.js'
 import { LABELS } from '../train/evaluate.js'
 
 /** Samples up to this many bytes are kept in memory. */
 const KEPT_BYTES = 512 * 2 ** 20
 
-/** @throws FlyweightError `invalid_input` for rows of several shapes: a step of training has one */
-export function trainingData(samples: Samples): Dataset {
+/**
+ * @param output of the model that is trained: its last dimension, where it is fixed, is the number of classes
+ * @throws FlyweightError `invalid_input` for rows of several shapes, as a step of training has one; for a label that is no class
+ */
+export function trainingData(samples: Samples, output: TensorSpec | undefined): Dataset {
   const { rows, labels } = samples
+  const classes = output?.dims.at(-1)
+  const wrong = typeof classes === 'number' && classes > 0 ? (labels?.findIndex((label) => label >= classes) ?? -1) : -1
+  if (wrong >= 0)
+    throw new FlyweightError('invalid_input', `labels: row ${wrong} has ${labels?.[wrong]}, expected 0 to ${Number(classes) - 1}, or below 0 for no label`)
   if (samples.alike(0, rows) < rows) {
     throw new FlyweightError(
       'invalid_input',

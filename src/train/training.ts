@@ -78,7 +78,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
       steps,
       seed: settings.seed,
       threads,
-      freeze: student === undefined ? settings.freeze : [],
+      freeze: settings.freeze,
       ...(settings.clipNorm === 0 ? {} : { clip: (emit, gradients) => emitClip(emit, gradients, settings.clipNorm).gradients }),
       ...(settings.patience === 0 ? {} : { patience: settings.patience }),
       ...(resume === undefined ? {} : { resume }),
