@@ -1,5 +1,5 @@
 // What pruning by gradients is worth: accuracy of the sample digits model after pruning by gradient, magnitude and chance,
-// weight by weight and by channels, over ratios, with nothing fitted or trained again: `npm run bench:importance`.
+// weight by weight and by channels, over ratios, and channels also with what is left fitted again: `npm run bench:importance`.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -24,6 +24,12 @@ const kinds = [
     ratios: [0.1, 0.2, 0.3, 0.4, 0.5],
     recipes: { gradient: 'prune-channels(importance=gradient', magnitude: 'prune-channels(importance=l2', random: 'prune-channels(importance=random' },
   },
+  {
+    title: 'channels, then `recover`',
+    ratios: [0.3, 0.5, 0.7],
+    recipes: { gradient: 'prune-channels(importance=gradient', magnitude: 'prune-channels(importance=l2', random: 'prune-channels(importance=random' },
+    then: '+recover',
+  },
 ]
 
 const { training, heldOut } = await mnistDigits()
@@ -31,11 +37,11 @@ const calibration = await samplesOf(training, CALIBRATION)
 const evaluation = await samplesOf(heldOut, heldOut.rows)
 const folder = await mkdtemp(join(tmpdir(), 'importance-'))
 try {
-  for (const { title, ratios, recipes } of kinds) {
+  for (const { title, ratios, recipes, then = '' } of kinds) {
     console.log(`\n| ${title} | ${ratios.map((ratio) => `${100 * ratio} %`).join(' | ')} |\n| --- |${ratios.map(() => ' --- |').join('')}`)
     for (const [by, recipe] of Object.entries(recipes)) {
       const row = []
-      for (const ratio of ratios) row.push(await accuracyOf(`${recipe},ratio=${ratio})`))
+      for (const ratio of ratios) row.push(await accuracyOf(`${recipe},ratio=${ratio})${then}`))
       console.log(`| ${by} | ${row.map((share) => `${(100 * share).toFixed(1)} %`).join(' | ')} |`)
     }
   }
