@@ -52,8 +52,11 @@ async function payload(): Promise<TrainPayload> {
 
 const inProcess = { report: () => {}, publish: () => {}, signal: new AbortController().signal }
 
-it('goes on from its last epoch after a kill, to the same bits', async () => {
-  const task = await payload()
+it.each([
+  ['a model trained further', {}],
+  ['a student', { student: { kind: 'mlp' as const, hidden: [6] } }],
+])('%s goes on from its last epoch after a kill, to the same bits', async (_what, training) => {
+  const task: TrainPayload = { ...(await payload()), ...training }
   const killed = fork(new URL('../../dist/jobs/job-process.js', import.meta.url))
   const ended = new Promise((resolve) => killed.once('exit', resolve))
   let epochs = 0
