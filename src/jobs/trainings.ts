@@ -2,10 +2,10 @@
 import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { FlyweightError } from '../errors.js'
 import type { ModelVersion } from '../registry/model.js'
 import { isModelName } from '../registry/model-folder.js'
 import type { NetworkSpec } from '../train/networks.js'
+import { optionError } from '../train/options.js'
 import { completeSettings } from '../train/settings.js'
 import type { Job, JobQueue } from './queue.js'
 import type { TrainPayload } from './train-job.js'
@@ -50,7 +50,7 @@ export class Trainings {
     const { jobs, resolve, threads, storeRoot } = this.#options
     const model = resolve(wish.model, wish.version)
     const as = wish.as ?? (wish.student === undefined ? model.name : `${model.name}-student`)
-    if (!isModelName(as)) throw fault('/as', `got ${JSON.stringify(as)}, expected letters, digits, ".", "_" and "-", at most 100`)
+    if (!isModelName(as)) throw optionError('/as', `got ${JSON.stringify(as)}, expected letters, digits, ".", "_" and "-", at most 100`)
     const payload: TrainPayload = {
       model: model.name,
       version: model.version,
@@ -71,21 +71,17 @@ export class Trainings {
   async #dataOf(model: ModelVersion, name: string): Promise<string> {
     const { captured, datasets } = this.#options
     if (name === 'samples') {
-      if (model.samples === undefined) throw fault('/data', `model ${model.name} has no samples, expected the name of a dataset in ${datasets}`)
+      if (model.samples === undefined) throw optionError('/data', `model ${model.name} has no samples, expected the name of a dataset in ${datasets}`)
       return model.samples
     }
     if (name === 'captured') {
       const rows = captured(model)
-      if (rows === undefined) throw fault('/data', `no traffic of model ${model.name} was captured: its model.yaml has to ask for it`)
+      if (rows === undefined) throw optionError('/data', `no traffic of model ${model.name} was captured: its model.yaml has to ask for it`)
       return rows
     }
     const path = join(datasets, name)
     const found = DATA_NAME.test(name) && (await stat(path).catch(() => undefined)) !== undefined
-    if (!found) throw fault('/data', `got ${JSON.stringify(name)}, expected samples, captured, or the name of a file or folder in ${datasets}`)
+    if (!found) throw optionError('/data', `got ${JSON.stringify(name)}, expected samples, captured, or the name of a file or folder in ${datasets}`)
     return path
   }
-}
-
-function fault(pointer: string, detail: string): FlyweightError {
-  return new FlyweightError('invalid_input', `${pointer}: ${detail}`, { errors: [{ pointer, detail }] })
 }

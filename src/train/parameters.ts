@@ -1,10 +1,10 @@
 // Which of a model's constants are trained, and where each lies in the one flat vector that optimizers, clipping,
 // all-reduce and checkpoints work on.
-import { FlyweightError } from '../errors.js'
 import { dtypeOf, tensorProto, tensorValues } from '../onnx/builder.js'
 import { usedTensors } from '../onnx/graph.js'
 import { shallowCopy, type GraphProto, type ModelProto, type NodeProto, type TensorProto } from '../onnx/proto.js'
 import { elementCount } from '../tensor/tensor.js'
+import { optionError } from './options.js'
 
 /** A tensor's place in a flat vector. */
 export interface Placed {
@@ -55,15 +55,11 @@ export function trainableParameters({ graph }: ModelProto & { graph: GraphProto 
   const weights = graph.initializer.filter((tensor) => isWeight(tensor, places.get(tensor.name) ?? [])).map(({ name }) => name)
   const patterns = freeze.map((text) => ({ text, pattern: new RegExp(`^${text.split('*').map(escape).join('.*')}$`, 's') }))
   const unknown = patterns.find(({ pattern }) => !weights.some((name) => pattern.test(name)))
-  if (unknown !== undefined) throw fault('/freeze', `got "${unknown.text}", expected the name of a weight, as ${weights.slice(0, 3).join(', ')}`)
+  if (unknown !== undefined) throw optionError('/freeze', `got "${unknown.text}", expected the name of a weight, as ${weights.slice(0, 3).join(', ')}`)
   const left = weights.filter((name) => !patterns.some(({ pattern }) => pattern.test(name)))
   if (left.length === 0)
-    throw fault('/freeze', weights.length === 0 ? 'the model has no float32 weights to train' : 'it freezes every weight, expected some to train')
+    throw optionError('/freeze', weights.length === 0 ? 'the model has no float32 weights to train' : 'it freezes every weight, expected some to train')
   return left
-}
-
-function fault(pointer: string, detail: string): FlyweightError {
-  return new FlyweightError('invalid_input', `${pointer}: ${detail}`, { errors: [{ pointer, detail }] })
 }
 
 function escape(text: string): string {

@@ -1,6 +1,5 @@
 // A whole training from settings: rows are held out, a student is built, a teacher answers, and the model that is best on
 // the held-out rows comes back.
-import { FlyweightError } from '../errors.js'
 import type { CurvePoint, Evaluation } from '../measurements.js'
 import { encodeModel } from '../onnx/proto.js'
 import { openSession, type Session } from '../runtime/session.js'
@@ -14,6 +13,7 @@ import { lossOf, type LossOptions } from './losses/table.js'
 import { withMovingAverage } from './moving-average.js'
 import { buildNetwork, type NetworkSpec } from './networks.js'
 import { optimizerOf } from './optimizers/table.js'
+import { optionError } from './options.js'
 import { trainableParameters } from './parameters.js'
 import { scheduleOf } from './schedule.js'
 import type { TrainingSettings } from './settings.js'
@@ -50,7 +50,7 @@ export interface TrainingResult {
 /** @throws FlyweightError `invalid_input` for data or settings that do not fit, `invalid_model` for a model that cannot be trained */
 export async function runTraining(options: TrainingOptions): Promise<TrainingResult> {
   const { settings, data, student, threads, resume, signal } = options
-  if (data.rows < 2) throw fault('/data', `got ${data.rows} rows, expected at least 2: some train, others judge`)
+  if (data.rows < 2) throw optionError('/data', `got ${data.rows} rows, expected at least 2: some train, others judge`)
   const parts = holdOutRows(data.rows, settings.holdOut, settings.seed)
   const first = await data.read([0], 0)
   const teacher = student === undefined ? undefined : await openSession(encodeModel(options.model), { threads })
@@ -121,7 +121,7 @@ async function pupil(
   if (student === undefined || teacher === undefined) return { model, output, input }
   const { dtype, dims } = first[input] as Tensor
   if (names.length !== 1 || dtype !== 'float32') {
-    throw fault(
+    throw optionError(
       '/student',
       `students that are built take one float32 input, the teacher takes ${names.map((name) => `${first[name]?.dtype} "${name}"`).join(', ')}`,
     )
@@ -129,7 +129,10 @@ async function pupil(
   const { [output]: scores } = await teacher.run({ [input]: first[input] as Tensor }, [output])
   const classes = (scores as Tensor).dims
   if (classes.length !== 2)
-    throw fault('/student', `students that are built give scores [rows, classes], the teacher's output "${output}" is [${classes.join(', ')}] for one row`)
+    throw optionError(
+      '/student',
+      `students that are built give scores [rows, classes], the teacher's output "${output}" is [${classes.join(', ')}] for one row`,
+    )
   return {
     model: buildNetwork(student, { input: { name: input, dims: dims.slice(1) }, output: { name: output, classes: classes[1] as number } }, settings.seed),
     output,
@@ -142,7 +145,7 @@ function lossFor({ settings, student, output: taught }: TrainingOptions, { outpu
   const loss = lossOf(options)
   const byLabels = options.kind === 'cross-entropy'
   if (!labelled && (byLabels || student === undefined))
-    throw fault('/data', `its rows have no labels, which ${student === undefined ? 'training without a teacher' : 'the loss cross-entropy'} needs`)
+    throw optionError('/data', `its rows have no labels, which ${student === undefined ? 'training without a teacher' : 'the loss cross-entropy'} needs`)
   const target = byLabels || student === undefined ? LABELS : teacherColumn(taught)
   return (emit, tensors) => loss(emit, { prediction: output, target, tensors, ...(labelled && !byLabels ? { labels: LABELS } : {}) })
 }
@@ -150,8 +153,4 @@ function lossFor({ settings, student, output: taught }: TrainingOptions, { outpu
 function weightsOf(model: Model): number {
   const trained = new Set(trainableParameters(model))
   return model.graph.initializer.filter(({ name }) => trained.has(name)).reduce((sum, { dims }) => sum + elementCount(dims.map(Number)), 0)
-}
-
-function fault(pointer: string, detail: string): FlyweightError {
-  return new FlyweightError('invalid_input', `${pointer}: ${detail}`, { errors: [{ pointer, detail }] })
 }
