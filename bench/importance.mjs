@@ -1,5 +1,6 @@
-// What pruning by gradients is worth: accuracy of the sample digits model after pruning by gradient, magnitude and chance,
-// weight by weight and by channels, over ratios, and channels also with what is left fitted again: `npm run bench:importance`.
+// What pruning by gradients is worth: accuracy of the sample digits model, or of the file that is named, after pruning by
+// gradient, magnitude and chance, weight by weight and by channels, and channels also with what is left fitted again:
+// `npm run bench:importance`.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +10,7 @@ import { sampleGradients } from '#flyweight/jobs/gradient-source.js'
 import { mnistDigits } from './mnist.mjs'
 
 const CALIBRATION = 1024
+const sourceFile = process.argv[2] ?? fileURLToPath(new URL('../models/digits/1/model.onnx', import.meta.url))
 const kinds = [
   {
     title: 'single weights',
@@ -28,7 +30,7 @@ const kinds = [
     title: 'channels, then `recover`',
     ratios: [0.3, 0.5, 0.7],
     recipes: { gradient: 'prune-channels(importance=gradient', magnitude: 'prune-channels(importance=l2', random: 'prune-channels(importance=random' },
-    then: '+recover',
+    followedBy: '+recover',
   },
 ]
 
@@ -37,11 +39,11 @@ const calibration = await samplesOf(training, CALIBRATION)
 const evaluation = await samplesOf(heldOut, heldOut.rows)
 const folder = await mkdtemp(join(tmpdir(), 'importance-'))
 try {
-  for (const { title, ratios, recipes, then = '' } of kinds) {
+  for (const { title, ratios, recipes, followedBy = '' } of kinds) {
     console.log(`\n| ${title} | ${ratios.map((ratio) => `${100 * ratio} %`).join(' | ')} |\n| --- |${ratios.map(() => ' --- |').join('')}`)
     for (const [by, recipe] of Object.entries(recipes)) {
       const row = []
-      for (const ratio of ratios) row.push(await accuracyOf(`${recipe},ratio=${ratio})${then}`))
+      for (const ratio of ratios) row.push(await accuracyOf(`${recipe},ratio=${ratio})${followedBy}`))
       console.log(`| ${by} | ${row.map((share) => `${(100 * share).toFixed(1)} %`).join(' | ')} |`)
     }
   }
@@ -51,7 +53,7 @@ try {
 
 async function accuracyOf(request) {
   const { report } = await buildVariant({
-    sourceFile: fileURLToPath(new URL('../models/digits/1/model.onnx', import.meta.url)),
+    sourceFile,
     sourceDigest: 'digits',
     request,
     samples: calibration,

@@ -40,7 +40,8 @@ export async function runSearchJob(payload: SearchPayload, { report: tell, publi
   const workDir = await store.makeTemporaryDirectory()
   const published = new Map<string, { id: string; artifact: StoredArtifact; footprint: Footprint }>()
   let latest: SearchReport = { budgetSeconds, elapsedSeconds: 0, candidates: [] }
-  const resultSoFar = (): SearchJobResult => ({ report: latest, kept: [...published.values()].map(({ id }) => id) })
+  const idsOf = (names: Iterable<string>) => [...names].map((name) => published.get(name)!.id)
+  const resultSoFar = (): SearchJobResult => ({ report: latest, kept: idsOf(published.keys()) })
 
   const keep = async (variant: KeptVariant): Promise<string> => {
     const footprint = await measureFootprint({ file: variant.file, feeds: feedsAt(batches.at(-1) ?? 1), device, threads })
@@ -68,7 +69,6 @@ export async function runSearchJob(payload: SearchPayload, { report: tell, publi
     },
   )
   await Promise.all([release(), rm(workDir, { recursive: true, force: true })])
-  latest = report
   const variants = kept.map((variant) => {
     const { artifact, footprint } = published.get(variant.name)!
     store.writeReport(artifact.digest, variant.report)
@@ -78,8 +78,10 @@ export async function runSearchJob(payload: SearchPayload, { report: tell, publi
   const replaced = [...published].filter(([name]) => !names.has(name))
   for (const [name] of replaced) published.delete(name)
   const withdrawn = replaced.map(([, { id }]) => id).filter((id) => !payload.present.includes(id))
-  publish({ variants, withdrawn } satisfies SearchNews, resultSoFar())
-  return resultSoFar()
+  // In the order of the report: what was measured again may have come back to the front late.
+  const result: SearchJobResult = { report, kept: idsOf(names) }
+  publish({ variants, withdrawn } satisfies SearchNews, result)
+  return result
 }
 
 /** The search goes on with its own copy: the store may keep the model packed only. */
