@@ -5,7 +5,7 @@ import type { CurvePoint } from '../measurements.js'
 import { readNpz, writeNpz } from '../tensor/npz.js'
 import type { Tensor } from '../tensor/tensor.js'
 import type { FitState } from './fit.js'
-import type { TrainState } from './trainer.js'
+import type { TrainState } from './step-engine.js'
 
 interface Header {
   /** What is trained, on what and how: another fit must not go on from it. */

@@ -7,7 +7,7 @@ import { encodeModel, structuralCopy } from '../onnx/proto.js'
 import { openSession, type Session } from '../runtime/session.js'
 import { elementCount, type Tensor } from '../tensor/tensor.js'
 import type { Dataset } from './dataset.js'
-import type { EmitLoss } from './step-graph.js'
+import type { EmitLoss } from './step.js'
 import { observeTensors } from './tensors.js'
 import type { Model } from './training-form.js'
 

@@ -3,7 +3,8 @@
 import type { CurvePoint, Evaluation } from '../measurements.js'
 import type { Dataset } from './dataset.js'
 import { evaluate } from './evaluate.js'
-import { train, type TrainNews, type TrainOptions, type TrainState } from './trainer.js'
+import type { TrainState } from './step-engine.js'
+import { train, type TrainNews, type TrainOptions } from './trainer.js'
 import type { Model } from './training-form.js'
 
 export interface FitOptions extends Omit<TrainOptions, 'resume' | 'newsEvery'> {

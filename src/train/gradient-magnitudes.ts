@@ -8,7 +8,7 @@ import { encodeModel } from '../onnx/proto.js'
 import { openSession } from '../runtime/session.js'
 import type { Tensor } from '../tensor/tensor.js'
 import { emitBackward } from './backward.js'
-import type { EmitLoss } from './step-graph.js'
+import type { EmitLoss } from './step.js'
 import { observeTensors } from './tensors.js'
 import { startOf, trainingForm, type Model } from './training-form.js'
 

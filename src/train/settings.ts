@@ -10,6 +10,12 @@ export const SettingsSchema = Type.Object(
   {
     epochs: Type.Number({ default: 10, exclusiveMinimum: 0, maximum: 100_000, description: 'How often each row is seen' }),
     batchSize: Type.Integer({ default: 64, minimum: 1, maximum: 65_536, description: 'Rows of one step' }),
+    parts: Type.Integer({
+      default: 1,
+      minimum: 1,
+      maximum: 65_536,
+      description: 'Parts that a batch is computed in, one after the other, their gradients averaged: takes less memory; divides batchSize',
+    }),
     optimizer: Type.Optional(OptimizerSchema),
     learningRate: Type.Number({ default: 0.001, exclusiveMinimum: 0, maximum: 1000, description: 'The highest of the schedule' }),
     schedule: Type.Optional(ScheduleSchema),

@@ -1,13 +1,16 @@
 // Trains a model: feeds a step graph with shuffled batches, many steps a run, and carries its state from run to run.
 // What is trained by which loss is the caller's business; so is what becomes of the result.
-import { encodeModel } from '../onnx/proto.js'
-import { openSession } from '../runtime/session.js'
-import { dtypes, elementCount, type NumericArray, type Tensor } from '../tensor/tensor.js'
+import { byteSize } from '../tensor/tensor.js'
 import { ShuffledRows, type Dataset } from './dataset.js'
-import type { Optimizer } from './optimizers/optimizer.js'
+import { openLoopEngine } from './loop-engine.js'
+import type { LossScaleOptions } from './loss-scale.js'
 import { AVERAGE } from './moving-average.js'
+import type { Optimizer } from './optimizers/optimizer.js'
+import { optionError } from './options.js'
 import { withParameters } from './parameters.js'
-import { buildStepGraph, LEARNING_RATES, LOSSES, STATE, type CarriedState, type EmitGradients, type EmitLoss } from './step-graph.js'
+import { openSplitEngine, partsOf } from './split-engine.js'
+import { STATE, type EmitGradients, type EmitLoss, type StepOptions } from './step.js'
+import { initialState, type Batch, type StepEngine, type TrainState } from './step-engine.js'
 import { trainingForm, type Model, type TrainingForm } from './training-form.js'
 
 export interface TrainOptions {
@@ -23,6 +26,9 @@ export interface TrainOptions {
   /** News come at every multiple of this many steps, beside others; default: only at the end. */
   newsEvery?: number
   clip?: EmitGradients
+  lossScale?: LossScaleOptions
+  /** Parts that a batch is computed in, one after the other, which takes less memory; divides `batchSize`. Default: 1. */
+  parts?: number
   /** Names of weights that stay as they are; `*` stands for any part. */
   freeze?: readonly string[]
   device?: string
@@ -30,14 +36,6 @@ export interface TrainOptions {
   /** State to go on from; default: the model's values, at step 0. */
   resume?: TrainState
   signal?: AbortSignal
-}
-
-/** All that a further step depends on. */
-export interface TrainState {
-  /** Steps done. */
-  step: number
-  /** By name (step-graph.ts): flat vectors. */
-  vectors: Readonly<Record<string, Float32Array<ArrayBuffer>>>
 }
 
 /** Where training is, at its start and after every few steps. */
@@ -58,49 +56,47 @@ const RUN_BYTES = 64 * 2 ** 20
 
 /**
  * Trains until `steps` are done or the caller breaks the loop.
- * @throws FlyweightError as trainingForm and buildStepGraph do; what `signal` was aborted with
+ * @throws FlyweightError as trainingForm and buildStep do; what `signal` was aborted with
  */
 export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, void, undefined> {
-  const { data, batchSize, steps, newsEvery = steps, device, threads, signal } = options
+  const { data, batchSize, steps, newsEvery = steps, signal } = options
   const rows = new ShuffledRows(data.rows, options.seed)
   const batchAt = async (step: number) => data.read(rows.take(step * batchSize, batchSize), step * batchSize)
   const first = await batchAt(0)
-  const form = await trainingForm(options.model, { batch: first, freeze: options.freeze })
-  const graph = await buildStepGraph({ form, batch: first, loss: options.loss, optimizer: options.optimizer, clip: options.clip })
+  const batch = partOf(first, options)
+  const form = await trainingForm(options.model, { batch, freeze: options.freeze })
+  const engine = await openEngine(options, { form, batch })
   const perRun = Math.max(1, Math.min(STEPS_PER_RUN, Math.floor(RUN_BYTES / bytesOf(first))))
-  const session = await openSession(encodeModel(graph.model), { ...(device === undefined ? {} : { device }), ...(threads === undefined ? {} : { threads }) })
   try {
-    let state = options.resume ?? initialState(form, graph.state)
+    let state = options.resume ?? initialState(form, engine.state)
     const modelOf = (of: TrainState) => trainedModel(form, of)
     yield { step: state.step, losses: new Float32Array(), state, modelOf }
     while (state.step < steps) {
       signal?.throwIfAborted()
       const count = Math.min(perRun, steps - state.step, newsEvery - (state.step % newsEvery))
-      const batches: Record<string, Tensor>[] = []
-      for (let step = state.step; step < state.step + count; step++) batches.push(await batchAt(step))
-      const feeds: Record<string, Tensor> = {
-        [LEARNING_RATES]: floats(Float32Array.from({ length: count }, (_, index) => options.learningRate(state.step + index))),
-      }
-      for (const [column, input] of Object.entries(graph.columns)) feeds[input] = stack(batches.map((batch) => batch[column] as Tensor))
-      for (const carried of graph.state) feeds[carried.input] = carriedTensor(carried, state)
-      const results = await session.run(feeds)
-      state = {
-        step: state.step + count,
-        vectors: Object.fromEntries(graph.state.filter(isVector).map(({ name, output }) => [name, results[output]?.data as Float32Array<ArrayBuffer>])),
-      }
-      yield { step: state.step, losses: results[LOSSES]?.data as Float32Array, state, modelOf }
+      const numbers = Array.from({ length: count }, (_, index) => state.step + index)
+      const batches: Batch[] = []
+      for (const step of numbers) batches.push(await batchAt(step))
+      const advanced = await engine.advance(state, batches, numbers.map(options.learningRate))
+      state = advanced.state
+      yield { step: state.step, losses: advanced.losses, state, modelOf }
     }
   } finally {
-    await session.release()
+    await engine.release()
   }
 }
 
-function initialState({ initial }: TrainingForm, carried: readonly CarriedState[]): TrainState {
-  const vectors = Object.fromEntries(carried.filter(isVector).map(({ name, count }) => [name, new Float32Array(count)]))
-  return {
-    step: 0,
-    vectors: { ...vectors, [STATE.parameters]: initial.parameters, ...(STATE.statistics in vectors ? { [STATE.statistics]: initial.statistics } : {}) },
-  }
+async function openEngine(options: TrainOptions, { form, batch }: Pick<StepOptions, 'form' | 'batch'>): Promise<StepEngine> {
+  const { loss, optimizer, clip, lossScale, parts = 1, device, threads } = options
+  const session = { ...(device === undefined ? {} : { device }), ...(threads === undefined ? {} : { threads }) }
+  const step = { form, loss, optimizer, clip, lossScale }
+  return parts === 1 ? openLoopEngine({ ...step, batch }, session) : openSplitEngine({ ...step, batch, parts }, session)
+}
+
+/** What steps are built for: one of the parts that batches are computed in. */
+function partOf(batch: Batch, { batchSize, parts = 1 }: TrainOptions): Batch {
+  if (batchSize % parts !== 0) throw optionError('/parts', `got ${parts}, expected a divisor of the ${batchSize} rows of a step`)
+  return partsOf(batch, parts)[0] as Batch
 }
 
 function trainedModel({ source, parameters, statistics }: TrainingForm, { vectors }: TrainState): Model {
@@ -109,26 +105,6 @@ function trainedModel({ source, parameters, statistics }: TrainingForm, { vector
   return moved === undefined ? trained : withParameters(trained, statistics, moved)
 }
 
-function isVector(carried: CarriedState): carried is CarriedState & { count: number } {
-  return carried.count !== undefined
-}
-
-function carriedTensor(carried: CarriedState, { step, vectors }: TrainState): Tensor {
-  return isVector(carried) ? floats(vectors[carried.name] as Float32Array<ArrayBuffer>) : { dtype: 'float32', dims: [], data: Float32Array.of(step) }
-}
-
-function floats(data: Float32Array<ArrayBuffer>): Tensor {
-  return { dtype: 'float32', dims: [data.length], data }
-}
-
-function bytesOf(batch: Readonly<Record<string, Tensor>>): number {
-  return Object.values(batch).reduce((sum, { dtype, dims }) => sum + elementCount(dims) * dtypes[dtype].bytes, 0)
-}
-
-/** Tensors of one shape, one after the other along a new first axis. */
-function stack(tensors: readonly Tensor[]): Tensor {
-  const { dtype, dims, data } = tensors[0] as Tensor & { data: NumericArray }
-  const all = new dtypes[dtype as 'float32'].array(data.length * tensors.length)
-  for (const [index, tensor] of tensors.entries()) all.set(tensor.data as Float32Array, index * data.length)
-  return { dtype, dims: [tensors.length, ...dims], data: all }
+function bytesOf(batch: Batch): number {
+  return Object.values(batch).reduce((sum, tensor) => sum + byteSize(tensor), 0)
 }

@@ -17,7 +17,7 @@ import { optionError } from './options.js'
 import { trainableParameters } from './parameters.js'
 import { scheduleOf } from './schedule.js'
 import type { TrainingSettings } from './settings.js'
-import type { EmitLoss } from './step-graph.js'
+import type { EmitLoss } from './step.js'
 import { teacherColumn, withTeacher } from './teacher.js'
 import type { Model } from './training-form.js'
 
@@ -75,6 +75,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
       optimizer: settings.average === 0 ? optimizer : withMovingAverage(optimizer, settings.average),
       learningRate: (step) => settings.learningRate * schedule(step, steps),
       batchSize,
+      parts: settings.parts,
       steps,
       seed: settings.seed,
       threads,

@@ -4,7 +4,8 @@ import { model as makeModel, node, tensorProto, tensorValues, valueInfo } from '
 import type { Dataset } from '#flyweight/train/dataset.js'
 import type { Optimizer } from '#flyweight/train/optimizers/optimizer.js'
 import { ShuffledRows } from '#flyweight/train/dataset.js'
-import { train, type TrainOptions, type TrainState } from '#flyweight/train/trainer.js'
+import type { TrainState } from '#flyweight/train/step-engine.js'
+import { train, type TrainOptions } from '#flyweight/train/trainer.js'
 import type { Model } from '#flyweight/train/training-form.js'
 import { noise } from '../onnx/running.js'
 
@@ -121,6 +122,26 @@ describe('training a linear model', () => {
     expectNear(losses, expected.losses)
     expectNear(values(model, 'w'), expected.w)
     expectNear(values(model, 'b'), expected.b)
+  })
+
+  it('goes the same way when batches are computed in parts', async () => {
+    const [whole, inParts] = [await trained(), await trained({ parts: 2 })]
+    expectNear(inParts.losses, whole.losses)
+    expectNear(values(inParts.model, 'w'), [...values(whole.model, 'w')])
+    expect((await trained({ parts: 2 })).state).toEqual(inParts.state)
+    await expect(trained({ parts: 3 })).rejects.toThrow('/parts: got 3, expected a divisor of the 4 rows of a step')
+  })
+
+  it.each([1, 2])('leaves out a step whose gradients overflow, and goes on with half the scale; batches in %d parts', async (parts) => {
+    const scaled = await trained({ parts, steps: 1, lossScale: { initial: 2 ** 127, growthSteps: 1000 } })
+    expect(values(scaled.model, 'w')).toEqual(weight)
+    expect(scaled.state.vectors).toMatchObject({ loss_scale: Float32Array.of(2 ** 126), good_steps: Float32Array.of(0), velocity: new Float32Array(8) })
+    const plain = await trained({ parts })
+    const recovered = await trained({ parts, steps: 51, lossScale: { initial: 2 ** 124, growthSteps: 1000 }, learningRate: (step) => 0.3 / step || 0 })
+    expect(recovered.losses.at(-1)).toBeLessThan(2 * (plain.losses.at(-1) as number))
+    const small = await trained({ parts, lossScale: { initial: 2 ** 10, growthSteps: 20 } })
+    expectNear(values(small.model, 'w'), [...values(plain.model, 'w')])
+    expect(small.state.vectors).toMatchObject({ loss_scale: Float32Array.of(2 ** 12), good_steps: Float32Array.of(10) })
   })
 
   it('resumes to the same bits', async () => {

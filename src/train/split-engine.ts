@@ -1,0 +1,121 @@
+// A training step in two graphs, gradients and update, with the gradients in between in plain memory: so a batch can be
+// computed in parts, and devices without Loop can train.
+import { model as makeModel, valueInfo } from '../onnx/builder.js'
+import { encodeModel } from '../onnx/proto.js'
+import { openSession } from '../runtime/session.js'
+import { copyRows } from '../tensor/rows.js'
+import type { Tensor } from '../tensor/tensor.js'
+import { buildStep, STATE, type Step, type StepOptions } from './step.js'
+import { carriedFeeds, carriedResults, dimsOf, type Batch, type StepEngine, type TrainState } from './step-engine.js'
+import type { Model } from './training-form.js'
+
+export interface SplitOptions extends Omit<StepOptions, 'batch'> {
+  /** The rows of one part. */
+  batch: Batch
+  /** Parts of equal size that a batch is computed in, one after the other. */
+  parts: number
+}
+
+/**
+ * @throws FlyweightError as buildStep does
+ */
+export async function openSplitEngine({ parts, ...options }: SplitOptions, session: { device?: string; threads?: number }): Promise<StepEngine> {
+  const step = await buildStep(options)
+  const { state } = step
+  const gradient = await openSession(encodeModel(gradientGraph(step, options)), session)
+  const update = await openSession(encodeModel(updateGraph(step, options)), session)
+
+  const one = async (from: TrainState, batch: Batch, learningRate: number) => {
+    const sum = { gradients: new Float32Array(options.form.parameters.count), loss: 0 }
+    let { vectors } = from
+    for (const part of partsOf(batch, parts)) {
+      const carried = carriedFeeds(state.filter(readByGradient), { step: from.step, vectors }, ({ before }) => before)
+      const results = await gradient.run({ ...carried, ...part })
+      addTo(sum.gradients, results[step.gradients]?.data as Float32Array)
+      sum.loss += Number(results[step.loss]?.data[0])
+      if (step.statistics !== undefined) vectors = { ...vectors, [STATE.statistics]: results[step.statistics]?.data as Float32Array<ArrayBuffer> }
+    }
+    if (parts > 1) for (let at = 0; at < sum.gradients.length; at++) sum.gradients[at]! /= parts
+    const feeds = carriedFeeds(state, from, ({ before }) => before)
+    feeds[step.gradients] = floats(sum.gradients)
+    feeds[step.learningRate] = { dtype: 'float32', dims: [], data: Float32Array.of(learningRate) }
+    if (step.statistics !== undefined) feeds[step.statistics] = floats(vectors[STATE.statistics] as Float32Array<ArrayBuffer>)
+    const results = await update.run(feeds)
+    return { state: carriedResults(state, results, from.step + 1, ({ after }) => after), loss: sum.loss / parts }
+  }
+  return {
+    state,
+    async advance(from, batches, learningRates) {
+      const losses = new Float32Array(batches.length)
+      let current = from
+      for (const [index, batch] of batches.entries()) {
+        const next = await one(current, batch, learningRates[index] as number)
+        current = next.state
+        losses[index] = next.loss
+      }
+      return { state: current, losses }
+    },
+    release: async () => {
+      await gradient.release()
+      await update.release()
+    },
+  }
+}
+
+/** State that the gradient part reads. */
+function readByGradient({ name }: { name: string }): boolean {
+  return name === STATE.parameters || name === STATE.statistics || name === STATE.scale
+}
+
+/** Inputs: parameters, statistics, loss scale and the columns of a batch. Outputs: gradients, statistics and loss. */
+function gradientGraph(step: Step, { batch, form }: Pick<StepOptions, 'batch' | 'form'>): Model {
+  return makeModel({
+    name: 'gradients',
+    inputs: [
+      ...step.state.filter(readByGradient).map((one) => valueInfo(one.before, 'float32', dimsOf(one))),
+      ...Object.entries(batch).map(([name, { dtype, dims }]) => valueInfo(name, dtype, dims)),
+    ],
+    outputs: [
+      valueInfo(step.gradients, 'float32', [form.parameters.count]),
+      ...(step.statistics === undefined ? [] : [valueInfo(step.statistics, 'float32', [form.statistics.count])]),
+      valueInfo(step.loss, 'float32', []),
+    ],
+    ...step.gradient,
+  })
+}
+
+/** Inputs: the state, gradients, statistics and a learning rate. Outputs: the state. */
+function updateGraph(step: Step, { form }: Pick<StepOptions, 'form'>): Model {
+  return makeModel({
+    name: 'update',
+    inputs: [
+      ...step.state.map((one) => valueInfo(one.before, 'float32', dimsOf(one))),
+      valueInfo(step.gradients, 'float32', [form.parameters.count]),
+      ...(step.statistics === undefined ? [] : [valueInfo(step.statistics, 'float32', [form.statistics.count])]),
+      valueInfo(step.learningRate, 'float32', []),
+    ],
+    outputs: step.state.map((one) => valueInfo(one.after, 'float32', dimsOf(one))),
+    ...step.update,
+  })
+}
+
+/** The rows of a batch in parts of equal size. */
+export function partsOf(batch: Batch, parts: number): Batch[] {
+  if (parts === 1) return [batch]
+  return Array.from({ length: parts }, (_, part) =>
+    Object.fromEntries(
+      Object.entries(batch).map(([name, tensor]) => {
+        const rows = (tensor.dims[0] as number) / parts
+        return [name, copyRows(tensor, part * rows, (part + 1) * rows)]
+      }),
+    ),
+  )
+}
+
+function addTo(sum: Float32Array, values: Float32Array): void {
+  for (let at = 0; at < sum.length; at++) sum[at]! += values[at] as number
+}
+
+function floats(data: Float32Array<ArrayBuffer>): Tensor {
+  return { dtype: 'float32', dims: [data.length], data }
+}

@@ -1,0 +1,198 @@
+// One training step as nodes, in two parts: forward, loss and backward, which give gradients as one flat vector; and the
+// update that takes them. Names are the same in both, so that they can be one graph or two. Nothing is computed here.
+import { Emitter } from '../onnx/emitter.js'
+import { model as makeModel, node as makeNode, valueInfo } from '../onnx/builder.js'
+import { tensorNames } from '../onnx/names.js'
+import type { NodeProto, TensorProto } from '../onnx/proto.js'
+import type { Tensor } from '../tensor/tensor.js'
+import { emitBackward } from './backward.js'
+import type { Tensors } from './gradient.js'
+import { emitIsFinite, emitKept, emitNextScale, emitUnscaled, type LossScaleOptions } from './loss-scale.js'
+import type { Optimizer } from './optimizers/optimizer.js'
+import type { Layout } from './parameters.js'
+import { observeTensors } from './tensors.js'
+import { startOf, type TrainingForm } from './training-form.js'
+
+/** Emits the loss of one batch from the model's outputs and the batch's columns; returns the name of a scalar. */
+export type EmitLoss = (emit: Emitter, tensors: Tensors) => string
+
+/** Changes gradients before the update sees them, as clipping does. */
+export type EmitGradients = (emit: Emitter, gradients: string) => string
+
+export interface StepOptions {
+  form: TrainingForm
+  /** One batch, of any values: the model's inputs and what the loss reads beside them. */
+  batch: Readonly<Record<string, Tensor>>
+  loss: EmitLoss
+  optimizer: Optimizer
+  clip?: EmitGradients | undefined
+  /** Multiplies the loss for the backward pass, and leaves steps out whose gradients overflow. */
+  lossScale?: LossScaleOptions | undefined
+}
+
+/** What is carried from one step to the next. */
+export interface CarriedState {
+  name: string
+  /** The tensors that hold it before and after a step. */
+  before: string
+  after: string
+  /** Elements of a vector; undefined for a scalar. */
+  count: number | undefined
+  /** Value of all elements at the start; parameters and statistics start with the model's own. */
+  initial: number
+}
+
+interface Part {
+  nodes: NodeProto[]
+  initializers: TensorProto[]
+}
+
+export interface Step {
+  state: readonly CarriedState[]
+  /** Reads parameters, statistics and the loss scale; writes the three tensors below. */
+  gradient: Part
+  /** Flat vector of the (scaled) loss' gradients by all parameters. */
+  gradients: string
+  /** Flat vector of statistics as this batch moves them; undefined where there are none. */
+  statistics: string | undefined
+  /** Scalar, not scaled. */
+  loss: string
+  /** Reads all state, gradients, statistics and the learning rate; writes all state. */
+  update: Part
+  /** Scalar. */
+  learningRate: string
+  /** Makes names that no tensor has. */
+  unique: (base: string) => string
+}
+
+/** Names of state; optimizers add slots of their own. */
+export const STATE = { parameters: 'parameters', statistics: 'statistics', step: 'step', scale: 'loss_scale', goodSteps: 'good_steps' } as const
+
+/**
+ * @throws FlyweightError `invalid_model` for an operator that cannot be trained through, with the path to the loss
+ */
+export async function buildStep(options: StepOptions): Promise<Step> {
+  const forward = await withLoss(options)
+  const { unique, loss } = forward
+  const { form, optimizer, lossScale } = options
+  const carried = (name: string, count: number | undefined, initial = 0): CarriedState => ({
+    name,
+    count,
+    initial,
+    before: unique(`${name}::before`),
+    after: unique(`${name}::after`),
+  })
+  const state = [
+    carried(STATE.parameters, form.parameters.count),
+    ...(form.statistics.count === 0 ? [] : [carried(STATE.statistics, form.statistics.count)]),
+    carried(STATE.step, undefined),
+    ...(lossScale === undefined ? [] : [carried(STATE.scale, undefined, lossScale.initial), carried(STATE.goodSteps, undefined)]),
+    ...optimizer.slots.map((slot) => carried(slot, form.parameters.count)),
+  ]
+  const gradient = emitGradient(options, forward, state)
+  const learningRate = unique('learning_rate')
+  const update = emitUpdate(options, { ...gradient, state, learningRate, unique })
+  return { state, ...gradient, loss, update, learningRate, unique }
+}
+
+interface Forward {
+  unique: (base: string) => string
+  emit: Emitter
+  /** Nodes of the forward pass and the loss. */
+  nodes: readonly NodeProto[]
+  tensors: Tensors
+  loss: string
+}
+
+/** The training form with the loss behind it, and the shapes of everything in it. */
+async function withLoss({ form, batch, loss: emitLoss }: StepOptions): Promise<Forward> {
+  const inputs = new Map(form.graph.input.map((info) => [info.name, info]))
+  for (const [name, { dtype, dims }] of Object.entries(batch)) inputs.set(name, valueInfo(name, dtype, dims))
+  const around = { inputs: [...inputs.values()], outputs: [] }
+  const forward = makeModel({ ...around, nodes: form.graph.node, initializers: form.graph.initializer })
+  const unique = tensorNames(forward)
+  const emit = new Emitter(unique)
+  const feeds = { ...batch, ...startOf(form) }
+  const loss = emitLoss(emit, await observeTensors(forward, feeds))
+  const nodes = [...form.graph.node, ...emit.nodes]
+  const tensors = await observeTensors(makeModel({ ...around, nodes, initializers: [...form.graph.initializer, ...emit.initializers] }), feeds)
+  return { unique, emit, nodes, tensors, loss }
+}
+
+function emitGradient(
+  { form, lossScale }: StepOptions,
+  { unique, emit, nodes, tensors, loss }: Forward,
+  state: readonly CarriedState[],
+): Pick<Step, 'gradient' | 'gradients' | 'statistics'> {
+  const before = beforeOf(state)
+  const opening = new Emitter(unique)
+  emitSplit(opening, before(STATE.parameters), form.parameters)
+  if (form.statistics.count > 0) emitSplit(opening, before(STATE.statistics), form.statistics)
+  const wanted = form.parameters.tensors.map(({ name }) => name)
+  const backward = emitBackward({ nodes, loss, wanted, tensors, emit, ...(lossScale === undefined ? {} : { seed: before(STATE.scale) }) })
+  const gradients = emitFlat(
+    emit,
+    wanted.map((name) => backward.get(name) as string),
+  )
+  const statistics = form.statistics.count === 0 ? undefined : emitFlat(emit, form.updatedStatistics)
+  return {
+    gradient: {
+      nodes: [...opening.nodes, ...form.graph.node, ...emit.nodes],
+      initializers: [...form.graph.initializer, ...opening.initializers, ...emit.initializers],
+    },
+    gradients,
+    statistics,
+  }
+}
+
+function emitUpdate(
+  { form, optimizer, clip, lossScale }: StepOptions,
+  { state, unique, ...given }: Pick<Step, 'state' | 'unique' | 'gradients' | 'statistics' | 'learningRate'>,
+): Part {
+  const before = beforeOf(state)
+  const emit = new Emitter(unique)
+  const step = emit.op('Add', [before(STATE.step), emit.scalar(1)])
+  const flat = lossScale === undefined ? given.gradients : emitUnscaled(emit, given.gradients, before(STATE.scale))
+  const updated = optimizer.emit(emit, {
+    parameters: before(STATE.parameters),
+    gradients: clip === undefined ? flat : clip(emit, flat),
+    learningRate: given.learningRate,
+    step,
+    slots: optimizer.slots.map(before),
+    layout: form.parameters.tensors,
+  })
+  const results = new Map([
+    [STATE.parameters as string, updated.parameters],
+    ...(given.statistics === undefined ? [] : [[STATE.statistics, given.statistics] as const]),
+    ...optimizer.slots.map((slot, index) => [slot, updated.slots[index] as string] as const),
+  ])
+  if (lossScale !== undefined) {
+    const finite = emitIsFinite(emit, given.gradients)
+    const kept = emitKept(emit, finite, { after: [...results.values()], before: [...results.keys()].map(before) })
+    for (const [index, name] of [...results.keys()].entries()) results.set(name, kept[index] as string)
+    const next = emitNextScale(emit, finite, { scale: before(STATE.scale), goodSteps: before(STATE.goodSteps) }, lossScale)
+    results.set(STATE.scale, next.scale).set(STATE.goodSteps, next.goodSteps)
+  }
+  results.set(STATE.step, step)
+  for (const { name, after } of state) emit.nodes.push(makeNode('Identity', [results.get(name) as string], [after], { name: after }))
+  return { nodes: emit.nodes, initializers: emit.initializers }
+}
+
+function beforeOf(state: readonly CarriedState[]): (name: string) => string {
+  const names = new Map(state.map(({ name, before }) => [name, before]))
+  return (name) => names.get(name) as string
+}
+
+/** Cuts a flat vector into tensors of their own names. */
+function emitSplit(emit: Emitter, flat: string, { tensors }: Layout): void {
+  const pieces = emit.ops('Split', [flat, emit.ints(tensors.map(({ count }) => count))], tensors.length)
+  for (const [index, { name, dims }] of tensors.entries()) {
+    emit.nodes.push(makeNode('Reshape', [pieces[index] as string, emit.ints(dims)], [name], { name: `${name}::cut` }))
+  }
+}
+
+/** One vector of all tensors, in their order. */
+function emitFlat(emit: Emitter, tensors: readonly string[]): string {
+  const flattened = tensors.map((tensor) => emit.op('Reshape', [tensor, emit.ints([-1])]))
+  return emit.op('Concat', flattened, { attributes: { axis: 0 } })
+}
