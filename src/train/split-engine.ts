@@ -25,22 +25,26 @@ export async function openSplitEngine({ parts, ...options }: SplitOptions, sessi
   const gradient = await openSession(encodeModel(gradientGraph(step, options)), session)
   const update = await openSession(encodeModel(updateGraph(step, options)), session)
 
+  const carriedNames = state.filter(readByGradient).map(({ before }) => before)
+  const moving = state.find(({ name }) => name === STATE.statistics)?.before
+
   const one = async (from: TrainState, batch: Batch, learningRate: number) => {
     const sum = { gradients: new Float32Array(options.form.parameters.count), loss: 0 }
-    let { vectors } = from
+    const before = carriedFeeds(state, from, (each) => each.before)
+    const read = Object.fromEntries(carriedNames.map((name) => [name, before[name] as Tensor]))
     for (const part of partsOf(batch, parts)) {
-      const carried = carriedFeeds(state.filter(readByGradient), { step: from.step, vectors }, ({ before }) => before)
-      const results = await gradient.run({ ...carried, ...part })
+      const results = await gradient.run({ ...read, ...part })
       addTo(sum.gradients, results[step.gradients]?.data as Float32Array)
       sum.loss += Number(results[step.loss]?.data[0])
-      if (step.statistics !== undefined) vectors = { ...vectors, [STATE.statistics]: results[step.statistics]?.data as Float32Array<ArrayBuffer> }
+      if (moving !== undefined) read[moving] = results[step.statistics as string] as Tensor
     }
     if (parts > 1) for (let at = 0; at < sum.gradients.length; at++) sum.gradients[at]! /= parts
-    const feeds = carriedFeeds(state, from, ({ before }) => before)
-    feeds[step.gradients] = floats(sum.gradients)
-    feeds[step.learningRate] = { dtype: 'float32', dims: [], data: Float32Array.of(learningRate) }
-    if (step.statistics !== undefined) feeds[step.statistics] = floats(vectors[STATE.statistics] as Float32Array<ArrayBuffer>)
-    const results = await update.run(feeds)
+    const results = await update.run({
+      ...before,
+      [step.gradients]: { dtype: 'float32', dims: [sum.gradients.length], data: sum.gradients },
+      [step.learningRate]: { dtype: 'float32', dims: [], data: Float32Array.of(learningRate) },
+      ...(moving === undefined ? {} : { [step.statistics as string]: read[moving] as Tensor }),
+    })
     return { state: carriedResults(state, results, from.step + 1, ({ after }) => after), loss: sum.loss / parts }
   }
   return {
@@ -114,8 +118,4 @@ export function partsOf(batch: Batch, parts: number): Batch[] {
 
 function addTo(sum: Float32Array, values: Float32Array): void {
   for (let at = 0; at < sum.length; at++) sum[at]! += values[at] as number
-}
-
-function floats(data: Float32Array<ArrayBuffer>): Tensor {
-  return { dtype: 'float32', dims: [data.length], data }
 }

@@ -1,4 +1,4 @@
-// Trains a model: feeds a step graph with shuffled batches, many steps a run, and carries its state from run to run.
+// Trains a model: feeds step engines with shuffled batches, many steps a run, and carries its state from run to run.
 // What is trained by which loss is the caller's business; so is what becomes of the result.
 import { byteSize } from '../tensor/tensor.js'
 import { ShuffledRows, type Dataset } from './dataset.js'

@@ -1,4 +1,4 @@
-// The form of a model that step graphs are made of: what is trained comes in from outside, every shape is static, shape
+// The form of a model that training steps are made of: what is trained comes in from outside, every shape is static, shape
 // computations are folded, and normalization uses the statistics of the batch. The model itself stays as it was and
 // takes the trained values afterwards by their names.
 import { mkdtemp, rm } from 'node:fs/promises'
