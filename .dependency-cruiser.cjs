@@ -8,6 +8,7 @@ const layers = {
   wire: ['onnx', 'tensor'],
   runtime: ['onnx', 'tensor'],
   train: ['onnx', 'runtime', 'tensor'],
+  shard: ['onnx', 'runtime', 'tensor'],
   compress: ['onnx', 'runtime', 'tensor'],
   registry: ['wire', 'onnx', 'tensor'],
   serving: ['registry', 'runtime', 'tensor'],

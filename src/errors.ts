@@ -14,6 +14,7 @@ const TABLE = {
   unsupported_media: { title: 'This content type is not supported', status: 415 },
   invalid_input: { title: 'An input does not fit the model', status: 422 },
   invalid_recipe: { title: 'The recipe is not valid', status: 422 },
+  invalid_plan: { title: 'The model cannot be cut into stages like this', status: 422 },
   invalid_model: { title: 'The model cannot be served', status: 422 },
   invalid_config: { title: 'The configuration is not valid', status: 422 },
   cancelled: { title: 'The client left before the answer', status: 499 },
