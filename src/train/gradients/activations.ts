@@ -1,13 +1,15 @@
 // Gradients of activations: element by element, and by what their inputs other than x do to them.
 import { floatAttribute, stringAttribute } from '../../onnx/attributes.js'
+import { dtypes } from '../../tensor/tensor.js'
 import type { Gradient, GradientContext } from '../gradient.js'
 import { emitSumTo } from './broadcast.js'
 import { bySlope } from './elementary.js'
 
-/** dx = dy where y > 0; zero at the kink, as is usual. */
-export const relu: Gradient = ({ node, emit, upstream, scalar }) => {
-  const positive = emit.op('Greater', [node.output[0] as string, scalar(0)])
-  return [emit.op('Where', [positive, upstream[0] as string, scalar(0)])]
+/** dx = dy where y > 0; zero at the kink, as is usual. As a product: Where takes the runtime half as long again. */
+export const relu: Gradient = ({ node, emit, dtype, upstream, scalar }) => {
+  const [y] = node.output as [string]
+  const positive = emit.op('Greater', [y, scalar(0)])
+  return [emit.op('Mul', [upstream[0] as string, emit.op('Cast', [positive], { attributes: { to: dtypes[dtype(y)].onnx } })])]
 }
 
 /** dx = dy where x > 0, else α·dy */

@@ -2,6 +2,7 @@
 // r = 1/√(variance + ε) over some axes, so that dx = r·(g − mean g − x̂·mean(g·x̂)) with g = γ·dy. Ioffe and Szegedy,
 // "Batch Normalization" (2015), section 3.
 import { floatAttribute, intAttribute } from '../../onnx/attributes.js'
+import { elementCount } from '../../tensor/tensor.js'
 import type { Gradient, GradientContext } from '../gradient.js'
 import { emitSumTo } from './broadcast.js'
 
@@ -15,11 +16,11 @@ interface Normal {
 
 /** Statistics of the batch in training mode, else constant ones. */
 export const batchNormalization: Gradient = (context) => {
-  const { node, emit, dims, upstream } = context
+  const { node, emit, upstream } = context
   const [x, scale, , mean, variance] = node.input as [string, string, string, string, string]
   if (context.wants(3) || context.wants(4)) context.refuse('its statistics would be trained; they can only be constants')
   if (upstream[1] !== undefined || upstream[2] !== undefined) context.refuse('the loss depends on its running statistics')
-  if (intAttribute(node, 'training_mode', 0) === 1) return byChannel(context, emitNormal(context, x, axesBut(dims(x), 1)))
+  if (intAttribute(node, 'training_mode', 0) === 1) return throughBatch(context)
   const inverse = emitInverse(context, perChannel(context, variance))
   const dy = upstream[0] as string
   const normalized = () => emit.op('Mul', [emit.op('Sub', [x, perChannel(context, mean)]), inverse])
@@ -28,6 +29,34 @@ export const batchNormalization: Gradient = (context) => {
     context.wants(1) ? channelSum(context, emit.op('Mul', [dy, normalized()])) : undefined,
     context.wants(2) ? channelSum(context, dy) : undefined,
   ]
+}
+
+/**
+ * With x̂ normalized by the batch: dβ = Σ dy, dγ = Σ dy·x̂, dx = γσ⁻¹(dy − dβ/n − x̂·dγ/n), where n elements are summed
+ * over. What has one number for each channel is left to BatchNormalization itself, which goes once through memory.
+ */
+function throughBatch(context: GradientContext): string[] {
+  const { node, emit, dims, scalar, dtype } = context
+  const [x, scale] = node.input as [string, string]
+  const dy = context.upstream[0] as string
+  const channels = dims(x)[1] as number
+  const type = dtype(x) as 'float32'
+  const filled = (value: number) => emit.tensor(type, [channels], Array<number>(channels).fill(value))
+  const [zeros, ones] = [filled(0), filled(1)]
+  // Without momentum the running statistics become those of the batch. The runtime writes them over the old ones, which
+  // therefore have to be nobody else's: values of this batch, whose size does not matter.
+  const first = emit.op('Slice', [x, emit.ints(dims(x).map(() => 0)), emit.ints(dims(x).map((size, axis) => (axis === 1 ? size : 1)))])
+  const old = emit.op('Reshape', [first, emit.ints([channels])])
+  const attributes = { training_mode: 1, momentum: { float: 0 }, epsilon: { float: floatAttribute(node, 'epsilon', 1e-5) } }
+  const inputs = [x, ones, zeros, old, emit.op('Abs', [old])]
+  const [normalized, , variance] = emit.ops('BatchNormalization', inputs, 3, { attributes }) as [string, string, string]
+  const affineOf = (tensor: string, factor: string, shift: string) =>
+    emit.op('BatchNormalization', [tensor, factor, shift, zeros, ones], { attributes: { epsilon: { float: 0 } } })
+  const [dBias, dScale] = [channelSum(context, dy), channelSum(context, emit.op('Mul', [dy, normalized]))]
+  const factor = emit.op('Mul', [scale, emitInverse(context, variance)])
+  const share = emit.op('Mul', [factor, scalar(-channels / elementCount(dims(x)))])
+  const along = affineOf(normalized, emit.op('Mul', [share, dScale]), emit.op('Mul', [share, dBias]))
+  return [emit.op('Add', [affineOf(dy, factor, zeros), along]), dScale, dBias]
 }
 
 export const instanceNormalization: Gradient = (context) => {

@@ -37,6 +37,11 @@ export function isTiling(windows: Windows): boolean {
   return kernel.every((size, axis) => over[axis] === 0 && begin[axis] === 0 && size === strides[axis] && (size === 1 || dilations[axis] === 1))
 }
 
+/** Whether no element is in two windows. */
+export function areApart(windows: Windows): boolean {
+  return windows.strides.every((stride, axis) => reach(windows, axis) <= stride)
+}
+
 /** Elements from the first to the last of a window. */
 export function reach({ kernel, dilations }: Windows, axis: number): number {
   return ((kernel[axis] as number) - 1) * (dilations[axis] as number) + 1

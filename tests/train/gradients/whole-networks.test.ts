@@ -55,7 +55,8 @@ class Network {
   batchNorm(x: string, name: string, channels: number): string {
     const scale = this.input(`${name}_scale`, [channels], { centre: 1, spread: 0.5 })
     const bias = this.input(`${name}_bias`, [channels], { spread: 0.5 })
-    const statistics = [0, 1].map((value) => this.emit.tensor('float32', [channels], new Array<number>(channels).fill(value)))
+    // The runtime writes over running statistics: it must not take them for other constants of the same values.
+    const statistics = [0.25, 1.5].map((value) => this.emit.tensor('float32', [channels], new Array<number>(channels).fill(value)))
     return this.emit.ops('BatchNormalization', [x, scale, bias, ...statistics], 3, { attributes: { training_mode: 1 } })[0] as string
   }
 
