@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildVariant } from '../compress/build.js'
 import { sampleGradients } from '../jobs/gradient-source.js'
+import { tuneOnSamples } from '../jobs/tuning.js'
 import { openFile } from './file-subject.js'
 import { copyModel, outputOf } from './output-file.js'
 import { reportLines } from './report.js'
@@ -34,6 +35,7 @@ export async function compressFile(terminal: Terminal, file: string, flags: Comp
       sourceDigest: digest,
       request: flags.recipe,
       gradients: sampleGradients,
+      tune: tuneOnSamples,
       workDir,
       onProgress: (fraction, step) => {
         bar.update(fraction, step)

@@ -12,7 +12,7 @@ import { evaluate } from './evaluate.js'
 import { judge } from './gate.js'
 import { interfaceChange } from './interface-change.js'
 import { executedKernels } from './kernels.js'
-import type { GradientSource, PassContext } from './passes/pass.js'
+import type { GradientSource, PassContext, Tuner } from './passes/pass.js'
 import { passNamed } from './passes/table.js'
 import { parseRecipe, variantName } from './recipe.js'
 import { holdOut, type Samples } from './samples.js'
@@ -30,6 +30,8 @@ export interface BuildRequest {
   sourceOutputs?: SourceOutputs
   /** Computes gradients for passes that prune by them; without it they refuse. */
   gradients?: GradientSource
+  /** Trains models for passes that recover or prune so; without it they refuse. */
+  tune?: Tuner
   /** The samples are noise: good for measuring speed, not for calibrating. */
   synthetic: boolean
   /** Rows a batch of this model may have: 1 where its batch dimension is fixed. */
@@ -155,6 +157,7 @@ async function compress(build: BuildRequest, calibration: Samples, file: string)
       signal,
       onProgress,
       ...(build.gradients === undefined ? {} : { gradients: build.gradients }),
+      ...(build.tune === undefined ? {} : { tune: build.tune }),
     }
     const result = await pass.run(model, step, context)
     model = result.model

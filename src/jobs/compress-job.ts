@@ -6,6 +6,7 @@ import { measureFootprint } from '../runtime/footprint.js'
 import { builtVariant, openSubject, type BuildSubject, type BuiltVariant } from './build-subject.js'
 import { sampleGradients } from './gradient-source.js'
 import type { JobContext } from './job-context.js'
+import { tuneOnSamples } from './tuning.js'
 
 export interface CompressPayload extends BuildSubject {
   variantName: string
@@ -33,6 +34,7 @@ export async function runCompressJob(payload: CompressPayload, { report: tell, s
     sourceDigest: payload.sourceDigest,
     request: payload.request,
     gradients: sampleGradients,
+    tune: tuneOnSamples,
     samples,
     ...(evaluation === undefined ? {} : { evaluation }),
     synthetic,

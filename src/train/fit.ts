@@ -49,7 +49,7 @@ export interface FitResult {
 
 /** @throws what train and evaluate throw */
 export async function fit({ resume, heldOut, output, patience = Infinity, onProgress, onCheckpoint, ...options }: FitOptions): Promise<FitResult> {
-  const { data, batchSize, steps, loss, threads, signal } = options
+  const { data, batchSize, parts = 1, steps, loss, threads, signal } = options
   const perEpoch = Math.ceil(data.rows / batchSize)
   const curve = [...(resume?.curve ?? [])]
   let best = resume?.best
@@ -64,7 +64,7 @@ export async function fit({ resume, heldOut, output, patience = Infinity, onProg
       onProgress?.(progress)
       continue
     }
-    const evaluation = await evaluate({ model: news.modelOf(news.state), data: heldOut, loss, batchSize, output, threads, signal })
+    const evaluation = await evaluate({ model: news.modelOf(news.state), data: heldOut, loss, batchSize: batchSize / parts, output, threads, signal })
     const point = { step: news.step, epoch: progress.epoch, loss: progress.loss, heldOut: evaluation }
     const leader = bestOf(curve)
     curve.push(point)

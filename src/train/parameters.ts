@@ -47,12 +47,19 @@ const MASK = 1e4
 /**
  * Names of the float32 initializers of the outermost graph that are weights: those with more than one element, or in a
  * place where only weights are, but no settings of operators, statistics or masks. In the graph's order.
+ */
+export function weightNames({ graph }: ModelProto & { graph: GraphProto }): string[] {
+  const places = placesOf(graph.node)
+  return graph.initializer.filter((tensor) => isWeight(tensor, places.get(tensor.name) ?? [])).map(({ name }) => name)
+}
+
+/**
+ * Names of a model's weights that are not frozen.
  * @param freeze names that stay as they are; `*` stands for any part of a name
  * @throws FlyweightError `invalid_input` where nothing is left, or for a name in `freeze` that no weight has
  */
-export function trainableParameters({ graph }: ModelProto & { graph: GraphProto }, { freeze = [] }: { freeze?: readonly string[] } = {}): string[] {
-  const places = placesOf(graph.node)
-  const weights = graph.initializer.filter((tensor) => isWeight(tensor, places.get(tensor.name) ?? [])).map(({ name }) => name)
+export function trainableParameters(model: ModelProto & { graph: GraphProto }, { freeze = [] }: { freeze?: readonly string[] } = {}): string[] {
+  const weights = weightNames(model)
   const patterns = freeze.map((text) => ({ text, pattern: new RegExp(`^${text.split('*').map(escape).join('.*')}$`, 's') }))
   const unknown = patterns.find(({ pattern }) => !weights.some((name) => pattern.test(name)))
   if (unknown !== undefined) throw optionError('/freeze', `got "${unknown.text}", expected the name of a weight, as ${weights.slice(0, 3).join(', ')}`)

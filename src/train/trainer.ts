@@ -11,7 +11,7 @@ import { withParameters } from './parameters.js'
 import { openSplitEngine, partsOf } from './split-engine.js'
 import { STATE, type EmitGradients, type EmitLoss, type StepOptions } from './step.js'
 import { initialState, type Batch, type StepEngine, type TrainState } from './step-engine.js'
-import { trainingForm, type Model, type TrainingForm } from './training-form.js'
+import { trainingForm, type Model, type TrainingForm, type TrainingFormOptions } from './training-form.js'
 
 export interface TrainOptions {
   model: Model
@@ -31,6 +31,8 @@ export interface TrainOptions {
   parts?: number
   /** Names of weights that stay as they are; `*` stands for any part. */
   freeze?: readonly string[]
+  /** What normalization goes by; default: each batch's own mean and variance. */
+  statistics?: TrainingFormOptions['statistics']
   device?: string
   threads?: number
   /** State to go on from; default: the model's values, at step 0. */
@@ -64,7 +66,8 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, v
   const batchAt = async (step: number) => data.read(rows.take(step * batchSize, batchSize), step * batchSize)
   const first = await batchAt(0)
   const batch = partOf(first, options)
-  const form = await trainingForm(options.model, { batch, freeze: options.freeze })
+  const { model, freeze, statistics } = options
+  const form = await trainingForm(model, { batch, freeze, ...(statistics === undefined ? {} : { statistics }) })
   const engine = await openEngine(options, { form, batch })
   const perRun = Math.max(1, Math.min(STEPS_PER_RUN, Math.floor(RUN_BYTES / bytesOf(first))))
   try {

@@ -12,6 +12,39 @@ export type Model = ModelProto & { graph: GraphProto }
  */
 export type GradientSource = (model: Model, initializers: readonly string[], context: PassContext) => Promise<ReadonlyMap<string, Float32Array>>
 
+/** What a pass wants a model to learn. */
+export interface TuningRequest {
+  /** In the current opset, its constants initializers; left as it was. */
+  model: Model
+  /** The model whose outputs it learns, under the same names. */
+  teacher: Model
+  /** How often each sample is seen. */
+  epochs: number
+  /** The highest: it falls along half a cosine. */
+  learningRate: number
+  /** For the order of the samples, and for those held out. */
+  seed: number
+  /** Names of initializers that stay as they are. */
+  frozen: ReadonlySet<string>
+  /** Names of initializers whose zeros stay zero. */
+  sparse: ReadonlySet<string>
+}
+
+export interface TuningResult {
+  /** The model with other weights, and otherwise the one given but for nodes that nothing reads. */
+  model: Model
+  /** Samples that it learned from. */
+  rows: number
+  /** How far its outputs were and are from the teacher's on samples held out, in the measure that training makes small. */
+  heldOut: { before: number; after: number }
+}
+
+/**
+ * Trains a model on the context's samples so that it answers as another does, and as their labels say where they have any.
+ * The same request and samples give the same weights. Doing so is the business of whoever trains models.
+ */
+export type Tuner = (request: TuningRequest, context: PassContext) => Promise<TuningResult>
+
 export interface PassContext {
   /** Reads the model that the recipe started from, which a pass that repairs compares with: not kept, as it may be large. */
   loadOriginal(): Promise<Model>
@@ -26,6 +59,8 @@ export interface PassContext {
   workDir: string
   /** Absent where nothing can compute gradients. */
   gradients?: GradientSource
+  /** Absent where nothing can train. */
+  tune?: Tuner
   onProgress?: (fraction: number, step: string) => void
   signal?: AbortSignal | undefined
 }

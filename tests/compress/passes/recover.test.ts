@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import type { Model, PassContext } from '#flyweight/compress/passes/pass.js'
+import type { Model, PassContext, Tuner, TuningRequest } from '#flyweight/compress/passes/pass.js'
 import { recover } from '#flyweight/compress/passes/recover.js'
 import { parseRecipe } from '#flyweight/compress/recipe.js'
 import { holdOut, type Samples } from '#flyweight/compress/samples.js'
@@ -387,3 +387,71 @@ function gauss(a: number[][], b: number[]): number[] {
   }
   return rows.map((row, i) => row.at(-1)! / row[i]!)
 }
+
+describe('recover(by=distillation)', () => {
+  /** Runs the pass with a trainer that returns what `trained` makes of the request's model. */
+  async function distilled(source: Model, trained: (request: TuningRequest) => Model, { after = 0.5, ...parameters }: Record<string, unknown> = {}) {
+    let seen: TuningRequest | undefined
+    const tune: Tuner = (request) => {
+      seen = request
+      return Promise.resolve({ model: trained(request), rows: 7, heldOut: { before: 1, after: after as number } })
+    }
+    const samples = noiseSamples([4])
+    const step = parseRecipe([{ pass: 'recover', by: 'distillation', ...parameters }]).recipe![0]!
+    const context: PassContext = { loadOriginal: () => Promise.resolve(source), device: 'cpu', samples, maxBatch: 32, threads: 1, workDir: '', tune }
+    return { ...(await recover.run(source, step, context)), request: seen! }
+  }
+
+  const twoProducts = () =>
+    network(
+      [4],
+      ['n', 2],
+      [
+        node('MatMul', ['x', 'first'], ['a'], { name: 'one' }),
+        node('Relu', ['a'], ['h'], { name: 'relu' }),
+        node('MatMul', ['h', 'second'], ['y'], { name: 'two' }),
+      ],
+      [weights('first', [4, 3]), weights('second', [3, 2])],
+    )
+
+  function withOnes(model: Model, name: string): Model {
+    const initializer = model.graph.initializer.map((tensor) =>
+      tensor.name === name ? tensorProto(name, 'float32', tensor.dims.map(Number), new Float32Array(6).fill(1)) : tensor,
+    )
+    return { ...model, graph: { ...model.graph, initializer } }
+  }
+
+  it('asks for what the step says, and accounts for the nodes whose weights changed', async () => {
+    const { model, decisions, request, summary } = await distilled(twoProducts(), ({ model }) => withOnes(model, 'second'), {
+      epochs: 3,
+      learningRate: 0.5,
+      seed: 4,
+      exclude: ['one'],
+    })
+    expect(request).toMatchObject({ epochs: 3, learningRate: 0.5, seed: 4 })
+    expect(request.frozen.has('first')).toBe(true)
+    expect(request.frozen.has('second')).toBe(false)
+    expect([...request.sparse]).toEqual(['first', 'second'])
+    expect(valuesOf(model, 'second').every((value) => value === 1)).toBe(true)
+    expect(decisions.map(({ node: name, action }) => `${name} ${action}`)).toEqual(['one skipped', 'relu skipped', 'two done'])
+    expect(summary).toContain('trained on 7 samples')
+  })
+
+  it('takes everything back where held-out samples come no closer', async () => {
+    for (const after of [1, Number.NaN]) {
+      const source = twoProducts()
+      const { model, decisions, summary } = await distilled(source, (request) => withOnes(request.model, 'second'), { after })
+      expect(valuesOf(model, 'second')).toEqual(valuesOf(source, 'second'))
+      expect(decisions.every(({ action }) => action === 'skipped')).toBe(true)
+      expect(summary).toContain('taken back')
+    }
+  })
+
+  it('needs somebody who trains', async () => {
+    await expect(compressed(twoProducts(), 'recover(by=distillation)', noiseSamples([4]))).rejects.toMatchObject({
+      code: 'invalid_recipe',
+      message: expect.stringContaining('training engine'),
+      errors: [{ pointer: '/recipe/by' }],
+    })
+  })
+})
