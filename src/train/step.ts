@@ -2,9 +2,11 @@
 // update that takes them. Names are the same in both, so that they can be one graph or two. Nothing is computed here.
 import { Emitter } from '../onnx/emitter.js'
 import { model as makeModel, node as makeNode, valueInfo } from '../onnx/builder.js'
+import { usedTensors } from '../onnx/graph.js'
 import { tensorNames } from '../onnx/names.js'
 import type { NodeProto, TensorProto } from '../onnx/proto.js'
 import type { Tensor } from '../tensor/tensor.js'
+import { autocast, type AutocastOptions } from './autocast.js'
 import { emitBackward } from './backward.js'
 import type { Tensors } from './gradient.js'
 import { emitIsFinite, emitKept, emitNextScale, emitUnscaled, type LossScaleOptions } from './loss-scale.js'
@@ -26,6 +28,8 @@ export interface StepOptions {
   loss: EmitLoss
   optimizer: Optimizer
   clip?: EmitGradients | undefined
+  /** What of the forward and the backward pass is computed in float16; default: nothing. */
+  autocast?: Pick<AutocastOptions, 'level' | 'emulated'> | undefined
   /** Multiplies the loss for the backward pass, and leaves steps out whose gradients overflow. */
   lossScale?: LossScaleOptions | undefined
 }
@@ -95,17 +99,16 @@ export async function buildStep(options: StepOptions): Promise<Step> {
   return { state, ...gradient, loss, update, learningRate, unique }
 }
 
-interface Forward {
+interface Forward extends Part {
   unique: (base: string) => string
+  /** Behind the nodes of the forward pass, with those of the loss so far. */
   emit: Emitter
-  /** Nodes of the forward pass and the loss. */
-  nodes: readonly NodeProto[]
   tensors: Tensors
   loss: string
 }
 
 /** The training form with the loss behind it, and the shapes of everything in it. */
-async function withLoss({ form, batch, loss: emitLoss }: StepOptions): Promise<Forward> {
+async function withLoss({ form, batch, loss: emitLoss, autocast: casting }: StepOptions): Promise<Forward> {
   const inputs = new Map(form.graph.input.map((info) => [info.name, info]))
   for (const [name, { dtype, dims }] of Object.entries(batch)) inputs.set(name, valueInfo(name, dtype, dims))
   const around = { inputs: [...inputs.values()], outputs: [] }
@@ -113,15 +116,20 @@ async function withLoss({ form, batch, loss: emitLoss }: StepOptions): Promise<F
   const unique = tensorNames(forward)
   const emit = new Emitter(unique)
   const feeds = { ...batch, ...startOf(form) }
-  const loss = emitLoss(emit, await observeTensors(forward, feeds))
-  const nodes = [...form.graph.node, ...emit.nodes]
-  const tensors = await observeTensors(makeModel({ ...around, nodes, initializers: [...form.graph.initializer, ...emit.initializers] }), feeds)
-  return { unique, emit, nodes, tensors, loss }
+  const plain = await observeTensors(forward, feeds)
+  const loss = emitLoss(emit, plain)
+  const wanted = new Set([...emit.nodes.flatMap((node) => [...usedTensors(node)]), loss, ...form.updatedStatistics])
+  const parameters = new Set(form.parameters.tensors.map(({ name }) => name))
+  const cast =
+    casting === undefined ? { nodes: form.graph.node, initializers: [] } : autocast(form.graph.node, { ...casting, tensors: plain, parameters, wanted, unique })
+  const initializers = [...form.graph.initializer, ...cast.initializers]
+  const whole = makeModel({ ...around, nodes: [...cast.nodes, ...emit.nodes], initializers: [...initializers, ...emit.initializers] })
+  return { unique, emit, nodes: cast.nodes, initializers, tensors: await observeTensors(whole, feeds), loss }
 }
 
 function emitGradient(
   { form, lossScale }: StepOptions,
-  { unique, emit, nodes, tensors, loss }: Forward,
+  { unique, emit, nodes, initializers, tensors, loss }: Forward,
   state: readonly CarriedState[],
 ): Pick<Step, 'gradient' | 'gradients' | 'statistics'> {
   const before = beforeOf(state)
@@ -129,7 +137,14 @@ function emitGradient(
   emitSplit(opening, before(STATE.parameters), form.parameters)
   if (form.statistics.count > 0) emitSplit(opening, before(STATE.statistics), form.statistics)
   const wanted = form.parameters.tensors.map(({ name }) => name)
-  const backward = emitBackward({ nodes, loss, wanted, tensors, emit, ...(lossScale === undefined ? {} : { seed: before(STATE.scale) }) })
+  const backward = emitBackward({
+    nodes: [...nodes, ...emit.nodes],
+    loss,
+    wanted,
+    tensors,
+    emit,
+    ...(lossScale === undefined ? {} : { seed: before(STATE.scale) }),
+  })
   const gradients = emitFlat(
     emit,
     wanted.map((name) => backward.get(name) as string),
@@ -137,8 +152,8 @@ function emitGradient(
   const statistics = form.statistics.count === 0 ? undefined : emitFlat(emit, form.updatedStatistics)
   return {
     gradient: {
-      nodes: [...opening.nodes, ...form.graph.node, ...emit.nodes],
-      initializers: [...form.graph.initializer, ...opening.initializers, ...emit.initializers],
+      nodes: [...opening.nodes, ...nodes, ...emit.nodes],
+      initializers: [...initializers, ...opening.initializers, ...emit.initializers],
     },
     gradients,
     statistics,

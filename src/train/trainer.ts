@@ -1,6 +1,7 @@
 // Trains a model: feeds step engines with shuffled batches, many steps a run, and carries its state from run to run.
 // What is trained by which loss is the caller's business; so is what becomes of the result.
 import { byteSize } from '../tensor/tensor.js'
+import type { AutocastLevel } from './autocast.js'
 import { ShuffledRows, type Dataset } from './dataset.js'
 import { openLoopEngine } from './loop-engine.js'
 import type { LossScaleOptions } from './loss-scale.js'
@@ -26,6 +27,8 @@ export interface TrainOptions {
   /** News come at every multiple of this many steps, beside others; default: only at the end. */
   newsEvery?: number
   clip?: EmitGradients
+  /** What is computed in float16; parameters, optimizer and the model that comes out stay float32. */
+  autocast?: AutocastLevel
   lossScale?: LossScaleOptions
   /** Parts that a batch is computed in, one after the other, which takes less memory; divides `batchSize`. Default: 1. */
   parts?: number
@@ -90,10 +93,16 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, v
 }
 
 async function openEngine(options: TrainOptions, { form, batch }: Pick<StepOptions, 'form' | 'batch'>): Promise<StepEngine> {
-  const { loss, optimizer, clip, lossScale, parts = 1, device, threads } = options
+  const { loss, optimizer, clip, autocast, lossScale, parts = 1, device, threads } = options
   const session = { ...(device === undefined ? {} : { device }), ...(threads === undefined ? {} : { threads }) }
-  const step = { form, loss, optimizer, clip, lossScale }
-  return parts === 1 ? openLoopEngine({ ...step, batch }, session) : openSplitEngine({ ...step, batch, parts }, session)
+  // The runtime's kernels for processors have no float16.
+  const casting = autocast === undefined ? undefined : { level: autocast, emulated: kindOf(device) === 'cpu' }
+  const step = { form, loss, optimizer, clip, autocast: casting, lossScale }
+  return parts === 1 && kindOf(device) !== 'webgpu' ? openLoopEngine({ ...step, batch }, session) : openSplitEngine({ ...step, batch, parts }, session)
+}
+
+function kindOf(device = 'cpu'): string {
+  return device.split(':')[0] as string
 }
 
 /** What steps are built for: one of the parts that batches are computed in. */
