@@ -8,6 +8,7 @@ export interface TrainFlags {
   student?: string
   settings?: string
   epochs?: number
+  precision?: string
   as?: string
   out?: string
   plot?: string
@@ -16,10 +17,10 @@ export interface TrainFlags {
 }
 
 /**
- * Settings as JSON text, or a file of it; `epochs` wins.
+ * Settings as JSON text, or a file of it; `epochs` and `precision` win: `mixed:graph` is mixed precision at the level `graph`.
  * @throws FlyweightError `invalid_input` for what is no JSON object
  */
-export async function settingsOf({ settings, epochs }: TrainFlags): Promise<Record<string, unknown>> {
+export async function settingsOf({ settings, epochs, precision }: TrainFlags): Promise<Record<string, unknown>> {
   const text =
     settings === undefined
       ? '{}'
@@ -34,7 +35,12 @@ export async function settingsOf({ settings, epochs }: TrainFlags): Promise<Reco
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
     throw new FlyweightError('invalid_input', `--settings: got ${text.slice(0, 100)}, expected a JSON object`)
-  return { ...parsed, ...(epochs === undefined ? {} : { epochs }) }
+  const [kind, level] = precision?.split(':') ?? []
+  return {
+    ...parsed,
+    ...(epochs === undefined ? {} : { epochs }),
+    ...(kind === undefined ? {} : { precision: { kind, ...(level === undefined ? {} : { level }) } }),
+  }
 }
 
 function unreadable(settings: string, cause: unknown): never {

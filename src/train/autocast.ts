@@ -63,10 +63,10 @@ export function autocast(nodes: readonly NodeProto[], options: AutocastOptions):
     }
     const copy = shallowCopy(node)
     copy.input = node.input.map((name, index) => (!isFloat(name, tensors) ? name : FREE[node.opType] === index ? forms.float(name) : forms.half(name)))
-    const outputs = node.output.map((name) => (isFloat(name, tensors) ? forms.written(name) : { name, then: () => {} }))
+    const outputs = node.output.map((name) => (isFloat(name, tensors) ? forms.written(name) : { name, after: () => {} }))
     copy.output = outputs.map(({ name }) => name)
     forms.emit.nodes.push(copy)
-    for (const { then } of outputs) then()
+    for (const { after } of outputs) after()
   }
   for (const name of options.wanted) forms.float(name)
   return { nodes: forms.emit.nodes, initializers: forms.emit.initializers }
@@ -80,7 +80,7 @@ interface Forms {
   /** The tensor under its own name, in float32. */
   float(name: string): string
   /** What a node in float16 is to write in place of a tensor, and what to do when it has. */
-  written(name: string): { name: string; then: () => void }
+  written(name: string): { name: string; after: () => void }
 }
 
 function formsOf({ tensors, parameters, unique, emulated }: AutocastOptions): Forms {
@@ -113,12 +113,12 @@ function formsOf({ tensors, parameters, unique, emulated }: AutocastOptions): Fo
       if (emulated) {
         const exact = unique(`${name}::exact`)
         halfOf.set(name, name)
-        return { name: exact, then: () => castToHalf(exact, name) }
+        return { name: exact, after: () => castToHalf(exact, name) }
       }
       const made = unique(`${name}::half`)
       halfOf.set(name, made)
       onlyHalf.add(name)
-      return { name: made, then: () => {} }
+      return { name: made, after: () => {} }
     },
   }
 }

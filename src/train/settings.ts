@@ -4,6 +4,7 @@ import { AugmentSchema } from './augment.js'
 import { LossSchema, lossOf, type LossOptions } from './losses/table.js'
 import { completeObject } from './options.js'
 import { OptimizerSchema, optimizerOf } from './optimizers/table.js'
+import { PrecisionSchema, precisionOf, type PrecisionOptions } from './precision.js'
 import { ScheduleSchema, scheduleOf } from './schedule.js'
 
 export const SettingsSchema = Type.Object(
@@ -31,6 +32,7 @@ export const SettingsSchema = Type.Object(
     freeze: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of weights that stay as they are; `*` stands for any part' }),
     augment: Type.Object(AugmentSchema.properties, { ...AugmentSchema, default: {} }),
     loss: Type.Optional(LossSchema),
+    precision: Type.Optional(PrecisionSchema),
     seed: Type.Integer({ default: 0, minimum: 0, maximum: 2 ** 32 - 1, description: 'For the order of rows, the held-out ones, new weights and augmentation' }),
   },
   { additionalProperties: false },
@@ -38,17 +40,20 @@ export const SettingsSchema = Type.Object(
 
 type Settings = Static<typeof SettingsSchema>
 
-export interface TrainingSettings extends Omit<Settings, 'optimizer' | 'schedule' | 'loss'> {
+export interface TrainingSettings extends Omit<Settings, 'optimizer' | 'schedule' | 'loss' | 'precision'> {
   optimizer: NonNullable<Settings['optimizer']>
   schedule: NonNullable<Settings['schedule']>
   /** Default: cross-entropy, and distillation with a teacher. */
   loss?: LossOptions
+  /** Default: float32. */
+  precision?: PrecisionOptions
 }
 
 const DEFAULT_OPTIMIZER = { kind: 'adamw' }
 const DEFAULT_SCHEDULE = { kind: 'cosine' }
 /** Checked by the parts that know them. */
-const BY_KIND = { optimizer: Type.Optional(Type.Unknown()), schedule: Type.Optional(Type.Unknown()), loss: Type.Optional(Type.Unknown()) }
+const unchecked = Type.Optional(Type.Unknown())
+const BY_KIND = { optimizer: unchecked, schedule: unchecked, loss: unchecked, precision: unchecked }
 const FlatSchema = Type.Object({ ...SettingsSchema.properties, ...BY_KIND }, { additionalProperties: false })
 
 /**
@@ -59,9 +64,11 @@ export function completeSettings(given: unknown, pointer = '/training'): Trainin
   const complete = completeObject(FlatSchema, given, pointer)
   const optimizer = (complete.optimizer ?? DEFAULT_OPTIMIZER) as TrainingSettings['optimizer']
   const schedule = (complete.schedule ?? DEFAULT_SCHEDULE) as TrainingSettings['schedule']
+  const precision = complete.precision as PrecisionOptions | undefined
   const loss = complete.loss as LossOptions | undefined
   optimizerOf(optimizer, `${pointer}/optimizer`)
   scheduleOf(schedule, `${pointer}/schedule`)
   if (loss !== undefined) lossOf(loss, `${pointer}/loss`)
-  return { ...complete, optimizer, schedule, ...(loss === undefined ? {} : { loss }) } as TrainingSettings
+  if (precision !== undefined) precisionOf(precision, `${pointer}/precision`)
+  return { ...complete, optimizer, schedule, ...(loss === undefined ? {} : { loss }), ...(precision === undefined ? {} : { precision }) } as TrainingSettings
 }

@@ -15,6 +15,7 @@ import { buildNetwork, type NetworkSpec } from './networks.js'
 import { optimizerOf } from './optimizers/table.js'
 import { optionError } from './options.js'
 import { trainableParameters } from './parameters.js'
+import { precisionOf } from './precision.js'
 import { scheduleOf } from './schedule.js'
 import type { TrainingSettings } from './settings.js'
 import type { EmitLoss } from './step.js'
@@ -80,6 +81,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
       seed: settings.seed,
       threads,
       freeze: settings.freeze,
+      ...(settings.precision === undefined ? {} : precisionOf(settings.precision)),
       ...(settings.clipNorm === 0 ? {} : { clip: (emit, gradients) => emitClip(emit, gradients, settings.clipNorm).gradients }),
       ...(settings.patience === 0 ? {} : { patience: settings.patience }),
       ...(resume === undefined ? {} : { resume }),

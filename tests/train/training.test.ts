@@ -1,34 +1,9 @@
 // Whole trainings on points of a plane: what settings do, and what is refused.
 import { describe, expect, it } from 'vitest'
-import type { Dataset } from '#flyweight/train/dataset.js'
-import { buildNetwork } from '#flyweight/train/networks.js'
+import { precisionOf } from '#flyweight/train/precision.js'
 import { completeSettings } from '#flyweight/train/settings.js'
 import { runTraining, type TrainingOptions } from '#flyweight/train/training.js'
-import { noise } from '../onnx/running.js'
-
-const ROWS = 400
-const points = noise([ROWS, 2], 3).data as Float32Array
-/** Inside or outside of a circle: no line tells them apart. */
-const classOf = (row: number) => (Math.hypot(points[2 * row] as number, points[2 * row + 1] as number) < 0.75 ? 1 : 0)
-
-function circle({ labelled = () => true, withLabels = true }: { labelled?: (row: number) => boolean; withLabels?: boolean } = {}): Dataset {
-  return {
-    rows: ROWS,
-    read: (rows) => ({
-      x: {
-        dtype: 'float32',
-        dims: [rows.length, 2],
-        data: Float32Array.from(rows.flatMap((row) => [points[2 * row] as number, points[2 * row + 1] as number])),
-      },
-      ...(withLabels
-        ? { labels: { dtype: 'int64', dims: [rows.length], data: BigInt64Array.from(rows, (row) => BigInt(labelled(row) ? classOf(row) : -1)) } }
-        : {}),
-    }),
-  }
-}
-
-const network = (hidden: number[], seed = 1) =>
-  buildNetwork({ kind: 'mlp', hidden }, { input: { name: 'x', dims: [2] }, output: { name: 'scores', classes: 2 } }, seed)
+import { circle, network } from './circle.js'
 
 function options(changed: Partial<TrainingOptions> = {}, settings: object = {}): TrainingOptions {
   return {
@@ -120,6 +95,10 @@ describe('settings', () => {
     [{ optimizer: { kind: 'adamw', beta1: 2 } }, '/training/optimizer/beta1: got 2'],
     [{ loss: { kind: 'nothing' } }, '/training/loss/kind'],
     [{ augment: { shift: -1 } }, '/training/augment/shift'],
+    [{ precision: { kind: 'float8' } }, '/training/precision/kind: got "float8", expected one of float32, mixed'],
+    [{ precision: { kind: 'mixed', level: 'O2' } }, '/training/precision/level: got "O2"'],
+    [{ precision: { kind: 'mixed', lossScale: { initial: 0 } } }, '/training/precision/lossScale/initial: got 0'],
+    [{ precision: { kind: 'float32', level: 'graph' } }, '/training/precision/level: there is no such option of float32'],
     [3, '/training: got 3'],
   ])('%j are refused', (given, message) => {
     expect(() => completeSettings(given)).toThrow(message)
@@ -133,6 +112,11 @@ describe('settings', () => {
       schedule: { kind: 'cosine' },
       augment: { shift: 0, mirror: false },
     })
+  })
+
+  it('of mixed precision have defaults', () => {
+    expect(precisionOf({ kind: 'mixed' })).toEqual({ autocast: 'products', lossScale: { initial: 65536, growthSteps: 2000 } })
+    expect(precisionOf({ kind: 'float32' })).toEqual({})
   })
 
   it('that change images are refused where there are none', async () => {
