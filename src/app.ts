@@ -13,7 +13,7 @@ import { applyNews, applyResult, takeTrained } from './jobs/outcomes.js'
 import { JobRunner } from './jobs/runner.js'
 import type { SearchNews } from './jobs/search-job.js'
 import type { TrainJobResult } from './jobs/train-job.js'
-import { Trainings } from './jobs/trainings.js'
+import { lastPoints, Trainings } from './jobs/trainings.js'
 import { SqliteQueue } from './jobs/sqlite-queue.js'
 import { ArtifactStore } from './registry/artifact-store.js'
 import { Catalog } from './registry/catalog.js'
@@ -65,6 +65,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
       queuedJobs: () => jobs.list({ state: 'queued' }).length,
       runningJobs: () => jobs.list({ state: 'running' }).length,
       variants: () => countBy(catalog.allVariants(), ({ state }) => state),
+      trainings: () => lastPoints(jobs),
     },
   })
   const repository = new Repository({ root: resolve(config.models.directory), watch: config.models.watch, store, catalog, inspect: inspectModel, log: logger })

@@ -2,13 +2,14 @@
 import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { CurvePoint } from '../measurements.js'
 import type { ModelVersion } from '../registry/model.js'
 import { isModelName } from '../registry/model-folder.js'
 import type { NetworkSpec } from '../train/networks.js'
 import { optionError } from '../train/options.js'
 import { completeSettings } from '../train/settings.js'
 import type { Job, JobQueue } from './queue.js'
-import type { TrainPayload } from './train-job.js'
+import type { TrainJobResult, TrainPayload } from './train-job.js'
 
 /** A training that somebody wants. */
 export interface TrainingWish {
@@ -84,4 +85,15 @@ export class Trainings {
     if (!found) throw optionError('/data', `got ${JSON.stringify(name)}, expected samples, captured, or the name of a file or folder in ${datasets}`)
     return path
   }
+}
+
+/** The last point of the newest training of each model that has one, by the model's name. */
+export function lastPoints(jobs: Pick<JobQueue, 'list'>): Map<string, CurvePoint> {
+  const points = new Map<string, CurvePoint>()
+  for (const { payload, result } of jobs.list({ kind: 'train' })) {
+    const point = (result as Partial<TrainJobResult> | undefined)?.curve?.at(-1)
+    const { as } = payload as TrainPayload
+    if (point !== undefined && !points.has(as)) points.set(as, point)
+  }
+  return points
 }

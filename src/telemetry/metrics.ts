@@ -3,6 +3,7 @@
 // all bounded by what the operator put into the repository.
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { CurvePoint } from '../measurements.js'
 import type { RequestOutcome, ServingObserver } from '../serving/observer.js'
 
 /** 10 µs to about 84 s, each twice the one before. */
@@ -15,7 +16,13 @@ export interface MetricsOptions {
   /** Versions of what runs, for `flyweight_build_info`. */
   build: { version: string; runtime: string; node: string }
   /** Read when metrics are collected: jobs waiting and running, variants by state. */
-  gauges?: { queuedJobs?: () => number; runningJobs?: () => number; variants?: () => Readonly<Record<string, number>> }
+  gauges?: {
+    queuedJobs?: () => number
+    runningJobs?: () => number
+    variants?: () => Readonly<Record<string, number>>
+    /** The last point of the newest training of each model, by the model's name. */
+    trainings?: () => ReadonlyMap<string, CurvePoint>
+  }
 }
 
 /** A finished job, as metrics see it. */
@@ -162,7 +169,10 @@ function captureMetrics(registry: Registry): Pick<Metrics, 'rowsCaptured' | 'row
   }
 }
 
-function jobMetrics(registry: Registry, { queuedJobs, runningJobs, variants }: NonNullable<MetricsOptions['gauges']>): (outcome: JobOutcome) => void {
+function jobMetrics(
+  registry: Registry,
+  { queuedJobs, runningJobs, variants, trainings }: NonNullable<MetricsOptions['gauges']>,
+): (outcome: JobOutcome) => void {
   const registers = [registry]
   const finished = new Counter({ name: 'flyweight_jobs_total', help: 'Jobs that ended, by state', labelNames: ['kind', 'state'], registers })
   const duration = new Histogram({
@@ -204,11 +214,34 @@ function jobMetrics(registry: Registry, { queuedJobs, runningJobs, variants }: N
       },
     })
   }
+  if (trainings) trainingGauges(registry, trainings)
   return ({ kind, state, seconds, passes = [] }) => {
     finished.inc({ kind, state })
     duration.observe({ kind }, seconds)
     for (const step of passes) pass.observe({ pass: step.pass }, step.seconds)
   }
+}
+
+/** Where trainings are: after the end until the next one of the same model, so that short ones are seen, too. */
+function trainingGauges(registry: Registry, trainings: () => ReadonlyMap<string, CurvePoint>): void {
+  const gauge = (name: string, help: string, read: (point: CurvePoint) => number | undefined) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['model'],
+      registers: [registry],
+      collect() {
+        this.reset()
+        for (const [model, point] of trainings()) {
+          const value = read(point)
+          if (value !== undefined) this.set({ model }, value)
+        }
+      },
+    })
+  gauge('flyweight_training_epochs', 'Epochs that the newest training of a model has done', ({ epoch }) => epoch)
+  gauge('flyweight_training_loss', 'Its mean loss since the evaluation before the last', ({ loss }) => loss)
+  gauge('flyweight_training_held_out_loss', 'Its loss on held-out rows', ({ heldOut }) => heldOut.loss)
+  gauge('flyweight_training_held_out_accuracy', 'Its share of held-out rows told right, where they have labels', ({ heldOut }) => heldOut.accuracy)
 }
 
 /** Delay beyond the timer's period since metrics were last collected. */

@@ -34,7 +34,15 @@ describe('metrics', () => {
 
   it('follow memory, lanes, jobs and the catalog', async () => {
     let queued = 1
-    const metrics = createMetrics({ build, gauges: { queuedJobs: () => queued, runningJobs: () => 2, variants: () => ({ ready: 3 }) } })
+    const point = { step: 8, epoch: 2, loss: 0.5, heldOut: { loss: 0.75, accuracy: 0.875 } }
+    const trainings = new Map([
+      ['m', point],
+      ['unlabelled', { ...point, heldOut: { loss: 1 } }],
+    ])
+    const metrics = createMetrics({
+      build,
+      gauges: { queuedJobs: () => queued, runningJobs: () => 2, variants: () => ({ ready: 3 }), trainings: () => trainings },
+    })
     metrics.memory(100, 1000)
     metrics.variantLoaded({ model: 'm', variant: 'int8', lane: 0, loadMs: 20, bytes: 100 })
     metrics.variantEvicted({ model: 'm', variant: 'int8', lane: 0, bytes: 100, reason: 'budget' })
@@ -54,12 +62,17 @@ describe('metrics', () => {
       'flyweight_jobs_queued 4',
       'flyweight_jobs_running 2',
       'flyweight_variants{state="ready"} 3',
+      'flyweight_training_epochs{model="m"} 2',
+      'flyweight_training_loss{model="m"} 0.5',
+      'flyweight_training_held_out_loss{model="unlabelled"} 1',
+      'flyweight_training_held_out_accuracy{model="m"} 0.875',
       'flyweight_jobs_total{kind="compress",state="failed"} 1',
       'flyweight_compress_pass_duration_seconds_count{pass="fp16"} 1',
       'flyweight_build_info{version="1.2.3",runtime="ort 1",node="v20"} 1',
     ]) {
       expect(text.split('\n')).toContain(line)
     }
+    expect(text).not.toContain('accuracy{model="unlabelled"}')
     expect(text).toMatch(/flyweight_event_loop_delay_seconds\{quantile="0.99"\} [\d.e-]+/)
     expect(text).toContain('process_resident_memory_bytes')
     metrics.close()
