@@ -87,7 +87,11 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     memoryBytes: config.jobs.memoryBytes,
     timeoutMs: config.jobs.timeoutMs,
     log: logger,
-    apply: (job, result) => (job.kind === 'train' ? takeTrained(repository, result as TrainJobResult) : applyResult(catalog, job, result)),
+    apply: (job, result) => {
+      if (job.kind === 'train') return takeTrained(repository, result as TrainJobResult)
+      applyResult(catalog, job, result)
+      return result
+    },
     applyNews: (job, news) => {
       if (job.kind === 'search') applyNews(catalog, job, news as SearchNews)
     },

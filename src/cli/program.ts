@@ -138,7 +138,10 @@ function addTrain(program: Command): void {
         '-d, --data <data>',
         'rows to train on: a path for a file; for a served model samples (default), captured, or the name of a dataset of the gateway',
       )
-      .option('-s, --student <network>', 'train this on what the model answers: mlp:64,32 or cnn:16,32 or cnn:16,32/64')
+      .option(
+        '-s, --student <network>',
+        'train this on what the model answers: mlp:64,32 or cnn:16,32/64 or transformer:width=64,depth=4 or shrink:width=0.5,depth=0.5 or model:other',
+      )
       .option('--settings <json>', 'settings that differ from their defaults, as JSON or a file of it')
       .option('--epochs <number>', 'how often each row is seen', positive)
       .option('--precision <precision>', 'float32 (default), or mixed, mixed:graph for float16 where it does no harm')

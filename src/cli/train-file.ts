@@ -1,13 +1,15 @@
 // `flyweight train file.onnx`: trains a model in a file further, or a student on what it answers, without a gateway.
 import { readFile, writeFile } from 'node:fs/promises'
 import { trainingPlot } from '../chart/training-plot.js'
-import { FlyweightError } from '../errors.js'
+import { FlyweightError, messageOf } from '../errors.js'
+import { studentOf as madeStudent, type FoundStudent } from '../jobs/students.js'
 import { trainingData } from '../jobs/training-data.js'
 import { loadModel, saveModel } from '../onnx/load.js'
 import { loadSamples, SAMPLE_FORMATS } from '../registry/samples.js'
 import { inspectModel } from '../runtime/probation.js'
 import { loadCheckpoint, saveCheckpoint } from '../train/checkpoint.js'
 import { completeSettings } from '../train/settings.js'
+import type { StudentSpec } from '../train/students.js'
 import { runTraining } from '../train/training.js'
 import { checkFolderOf, outputOf, sha256 } from './output-file.js'
 import type { Terminal } from './terminal.js'
@@ -18,14 +20,16 @@ import { trainingLines } from './training-report.js'
 export async function trainFile(terminal: Terminal, file: string, flags: TrainFlags): Promise<void> {
   if (flags.data === undefined) throw new FlyweightError('invalid_input', `--data is missing, expected ${SAMPLE_FORMATS}`)
   const settings = completeSettings(await settingsOf(flags), '--settings')
-  const student = flags.student === undefined ? undefined : studentOf(flags.student)
+  const found = flags.student === undefined ? undefined : await studentFile(studentOf(flags.student))
   const outputFor = await outputOf(file, flags.out)
   for (const flag of ['plot', 'checkpoint'] as const) if (flags[flag] !== undefined) await checkFolderOf(flags[flag], `--${flag}`)
   const { signature } = await inspectModel(file)
   const samples = await loadSamples(flags.data, signature)
   if (samples === undefined) throw new FlyweightError('invalid_input', `--data: there is nothing to train on at ${flags.data}, expected ${SAMPLE_FORMATS}`)
   const model = await loadModel(file)
-  const subject = sha256(JSON.stringify([sha256(await readFile(file)), samples.digest, student ?? null, settings]))
+  const subject = sha256(JSON.stringify([sha256(await readFile(file)), samples.digest, found ?? null, settings]))
+  const { batchable } = signature
+  const student = found === undefined ? undefined : await madeStudent(found, { teacher: model, samples, batchable, threads: 1 })
   const { checkpoint } = flags
   const resume = checkpoint === undefined ? undefined : await loadCheckpoint(checkpoint, subject)
   const bar = terminal.bar()
@@ -60,6 +64,15 @@ export async function trainFile(terminal: Terminal, file: string, flags: TrainFl
   } finally {
     bar.stop()
   }
+}
+
+/** A model is a file here. */
+async function studentFile(spec: StudentSpec): Promise<FoundStudent> {
+  if (spec.kind !== 'model') return spec
+  const bytes = await readFile(spec.model).catch((cause: unknown) => {
+    throw new FlyweightError('invalid_input', `--student: got model ${spec.model}, expected a file that can be read: ${messageOf(cause)}`, { cause })
+  })
+  return { kind: 'file', file: spec.model, digest: sha256(bytes) }
 }
 
 function etaOf(start: number, fraction: number): number | undefined {

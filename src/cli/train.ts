@@ -3,7 +3,7 @@
 import { writeFile } from 'node:fs/promises'
 import { trainingPlot } from '../chart/training-plot.js'
 import { FlyweightError } from '../errors.js'
-import type { TrainJobResult } from '../jobs/train-job.js'
+import type { ShownTraining } from '../jobs/train-job.js'
 import type { GatewayClient } from './client.js'
 import { followJob, type JobView } from './job-progress.js'
 import { checkFolderOf } from './output-file.js'
@@ -27,7 +27,7 @@ export async function train(terminal: Terminal, gateway: GatewayClient, model: s
   const { id } = await (flags.student === undefined
     ? gateway.post<JobView>('/admin/finetune', { model, ...common })
     : gateway.post<JobView>('/admin/distill', { teacher: model, student: studentOf(flags.student), ...common }))
-  const result = (await followJob(terminal, gateway, id)).result as TrainJobResult
+  const result = (await followJob(terminal, gateway, id)).result as ShownTraining
   if (flags.plot !== undefined) await writeFile(flags.plot, trainingPlot(result.curve))
   if (!terminal.interactive) terminal.json({ job: id, ...result })
   else for (const line of [...trainingLines(result), '', `it is the newest version of ${result.as}`]) terminal.print(line)

@@ -1,7 +1,7 @@
 // What the train command's flags mean: settings from JSON or a file of it, students from a few words.
 import { readFile } from 'node:fs/promises'
 import { FlyweightError, messageOf } from '../errors.js'
-import type { NetworkSpec } from '../train/networks.js'
+import { completeStudent, type StudentSpec } from '../train/students.js'
 
 export interface TrainFlags {
   data?: string
@@ -47,16 +47,53 @@ function unreadable(settings: string, cause: unknown): never {
   throw new FlyweightError('invalid_input', `--settings: got ${settings.slice(0, 100)}, expected JSON or a file of it: ${messageOf(cause)}`, { cause })
 }
 
+const STUDENTS = 'mlp:64,32 or cnn:16,32/64 or transformer:width=64,depth=4 or shrink:width=0.5,depth=0.5 or model:other, or JSON with a kind'
+
 /**
  * `mlp:64,32` has hidden layers of 64 and 32 units; `cnn:16,32` blocks of 16 and 32 channels, `cnn:16,32/64` a layer of 64
- * units behind them; `mlp:` has no hidden layer.
+ * units behind them; `mlp:` has no hidden layer. `transformer:` and `shrink:` take numbers by name, `model:` the name of a
+ * served model, or the file of one.
  * @throws FlyweightError `invalid_input` for anything else
  */
-export function studentOf(text: string): NetworkSpec {
-  const [, kind, first = '', second] = /^(mlp|cnn):([\d,]*)(?:\/([\d,]+))?$/.exec(text) ?? []
+export function studentOf(text: string): StudentSpec {
+  if (text.trimStart().startsWith('{')) return completeStudent(parsedStudent(text), '--student')
+  const [, kind, rest = ''] = /^(\w+):(.*)$/s.exec(text) ?? []
+  switch (kind) {
+    case 'mlp':
+    case 'cnn':
+      return completeStudent({ kind, ...layersOf(kind, rest, text) }, '--student')
+    case 'transformer':
+    case 'shrink':
+      return completeStudent({ kind, ...numbersByName(rest, text) }, '--student')
+    case 'model':
+      return completeStudent({ kind, model: rest }, '--student')
+    default:
+      throw unknownStudent(text)
+  }
+}
+
+function parsedStudent(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new FlyweightError('invalid_input', `--student: got ${text.slice(0, 100)}, expected JSON: ${messageOf(cause)}`, { cause })
+  }
+}
+
+function layersOf(kind: 'mlp' | 'cnn', rest: string, text: string): object {
+  const [, first = '', second] = /^([\d,]*)(?:\/([\d,]+))?$/.exec(rest) ?? []
   const numbers = (list: string) => (list === '' ? [] : list.split(',').map(Number))
-  const wellFormed = [...numbers(first), ...numbers(second ?? '')].every((width) => Number.isInteger(width) && width > 0)
-  if (wellFormed && kind === 'mlp' && second === undefined) return { kind, hidden: numbers(first) }
-  if (wellFormed && kind === 'cnn' && first !== '') return { kind, channels: numbers(first), hidden: numbers(second ?? '') }
-  throw new FlyweightError('invalid_input', `--student: got ${text}, expected mlp:64,32 or cnn:16,32 or cnn:16,32/64`)
+  const wellFormed = rest.startsWith(first) && [...numbers(first), ...numbers(second ?? '')].every((width) => Number.isInteger(width) && width > 0)
+  if (!wellFormed || (first === '' && rest !== '') || (kind === 'mlp' ? second !== undefined : first === '')) throw unknownStudent(text)
+  return kind === 'mlp' ? { hidden: numbers(first) } : { channels: numbers(first), hidden: numbers(second ?? '') }
+}
+
+function numbersByName(rest: string, text: string): Record<string, number> {
+  const pairs = rest === '' ? [] : rest.split(',').map((pair) => /^(\w+)=([\d.]+)$/.exec(pair))
+  if (pairs.some((pair) => pair === null || Number.isNaN(Number(pair[2])))) throw unknownStudent(text)
+  return Object.fromEntries((pairs as RegExpExecArray[]).map(([, name, value]) => [name, Number(value)]))
+}
+
+function unknownStudent(text: string): FlyweightError {
+  return new FlyweightError('invalid_input', `--student: got ${text.slice(0, 100)}, expected ${STUDENTS}`)
 }

@@ -5,21 +5,19 @@ import { Compile } from 'typebox/compile'
 import type { TLocalizedValidationError } from 'typebox/error'
 import { FlyweightError, type FieldError } from '../errors.js'
 import { describe, pointerToken } from '../wire/describe.js'
+import { meantBy, type AnySchema } from './request-schemas.js'
 
 /** Throws FlyweightError `unknown_field` or `malformed` where a value does not fit. */
 export type Check = (value: unknown) => void
-
-interface AnySchema {
-  type?: string
-  properties?: Record<string, AnySchema>
-}
 
 /** @param root pointer of the value in the request: empty for a body */
 export function checkOf(schema: TSchema, root = ''): Check {
   let compiled: ReturnType<typeof Compile<TSchema>> | undefined
   return (value) => {
     compiled ??= Compile(schema)
-    if (!compiled.Check(value)) throw refusal(schema, value, compiled.Errors(value), root)
+    if (compiled.Check(value)) return
+    const meant = meantBy(schema, value) as TSchema
+    throw refusal(meant, value, Compile(meant).Errors(value), root)
   }
 }
 
@@ -58,12 +56,12 @@ function fromText({ properties = {} }: AnySchema, value: unknown): unknown {
   )
 }
 
-function refusal(schema: AnySchema, value: unknown, errors: readonly TLocalizedValidationError[], root: string): FlyweightError {
+function refusal(schema: TSchema, value: unknown, errors: readonly TLocalizedValidationError[], root: string): FlyweightError {
   // Of a union's errors only the union's own says what was expected.
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf').map(({ instancePath }) => instancePath)
   const fields = errors
     .filter(({ keyword, instancePath }) => keyword === 'anyOf' || !unions.some((path) => instancePath.startsWith(path)))
-    .flatMap((error) => fieldErrors(schema, value, error))
+    .flatMap((error) => fieldErrors(schema as AnySchema, value, error))
     .map(({ pointer, detail }) => ({ pointer: root + pointer, detail }))
   const unknown = errors.some(({ keyword }) => keyword === 'additionalProperties')
   const known = fields.length > 0 ? fields : [{ pointer: root, detail: `is ${describe(value)}, which does not fit` }]

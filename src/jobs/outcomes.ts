@@ -10,7 +10,7 @@ import type { CompressResult } from './compress-job.js'
 import type { ProfileResult } from './profile-job.js'
 import type { Job } from './queue.js'
 import type { SearchNews } from './search-job.js'
-import type { TrainJobResult } from './train-job.js'
+import type { ShownTraining, TrainJobResult } from './train-job.js'
 
 /**
  * What a finished job changes: the catalog gets its variant or its profile.
@@ -42,12 +42,13 @@ export function applyNews(catalog: Catalog, job: Job, { variants, withdrawn }: S
 }
 
 /**
- * A trained model becomes a version of the model that it was trained as.
+ * A trained model becomes a version of the model that it was trained as. Returns what the job shows: the file is gone.
  * @throws FlyweightError as uploads do
  */
-export async function takeTrained(repository: Repository, { file, as }: TrainJobResult): Promise<void> {
-  await repository.add({ name: as, modelFile: file })
+export async function takeTrained(repository: Repository, { file, ...shown }: TrainJobResult): Promise<ShownTraining> {
+  await repository.add({ name: shown.as, modelFile: file })
   await rm(dirname(file), { recursive: true, force: true })
+  return shown
 }
 
 /** The source variant of the model that a job works on. */

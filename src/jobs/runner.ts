@@ -10,8 +10,8 @@ export interface RunnerOptions {
   queue: JobQueue
   /** Jobs at once; default 1. */
   concurrency?: number
-  /** Called with each result before its job counts as succeeded; a throw fails the job. */
-  apply(job: Job, result: unknown): void | Promise<void>
+  /** Called with each result before its job counts as succeeded, returns what the job shows of it; a throw fails the job. */
+  apply(job: Job, result: unknown): unknown
   /** Called with what a job hands over before its end; a throw fails the job. */
   applyNews?(job: Job, news: unknown): void
   log: { info(fields: object, message: string): void; warn(fields: object, message: string): void }
@@ -85,8 +85,8 @@ export class JobRunner {
         if ('error' in answer) throw new FlyweightError(answer.error.code, answer.error.detail)
         // A job cancelled in its last moment must leave nothing behind.
         if (queue.get(job.id).state !== 'running') return
-        await this.#options.apply(job, answer.result)
-        queue.finish(job.id, { state: 'succeeded', result: answer.result })
+        const result = await this.#options.apply(job, answer.result)
+        queue.finish(job.id, { state: 'succeeded', result })
         log.info({ job: job.id }, 'job succeeded')
       })
       .catch((error: unknown) => this.#fail(job, error))

@@ -13,9 +13,9 @@ import { loadSamples } from '../registry/samples.js'
 import { loadCheckpoint, removeCheckpoint, saveCheckpoint } from '../train/checkpoint.js'
 import type { FitNews } from '../train/fit.js'
 import { runTraining } from '../train/training.js'
-import type { NetworkSpec } from '../train/networks.js'
 import type { TrainingSettings } from '../train/settings.js'
 import type { JobContext } from './job-context.js'
+import { studentOf, type FoundStudent } from './students.js'
 import { trainingData } from './training-data.js'
 
 export interface TrainPayload {
@@ -28,7 +28,7 @@ export interface TrainPayload {
   /** Folder or file of rows to train on. */
   data: string
   /** The student; absent where the model itself is trained further. */
-  student?: NetworkSpec
+  student?: FoundStudent
   settings: TrainingSettings
   /** Name of the model that the result becomes a version of. */
   as: string
@@ -48,6 +48,9 @@ export interface TrainJobResult {
   teacher?: Evaluation
 }
 
+/** What the job's result is afterwards. */
+export type ShownTraining = Omit<TrainJobResult, 'file'>
+
 /** @throws FlyweightError `invalid_input` for data that does not fit, `invalid_model` for a model that cannot be trained */
 export async function runTrainJob(payload: TrainPayload, { report, log, publish, signal }: JobContext): Promise<TrainJobResult> {
   const { settings, signature, storeRoot } = payload
@@ -62,12 +65,16 @@ export async function runTrainJob(payload: TrainPayload, { report, log, publish,
   const resume = await loadCheckpoint(checkpoint, subject)
   if (resume !== undefined) log(`going on from step ${resume.training.step}`)
   const curve: CurvePoint[] = [...(resume?.curve ?? [])]
+  const student =
+    payload.student === undefined
+      ? undefined
+      : await studentOf(payload.student, { teacher: source, samples, batchable: signature.batchable, threads: payload.threads, signal })
   const start = { at: performance.now(), fraction: undefined as number | undefined }
   const result = await runTraining({
     model: source,
     output: signature.outputs[0]?.name ?? '',
     data: trainingData(samples, signature.outputs[0]),
-    ...(payload.student === undefined ? {} : { student: payload.student }),
+    ...(student === undefined ? {} : { student }),
     settings,
     threads: payload.threads,
     signal,

@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import type { CurvePoint } from '../measurements.js'
 import type { ModelVersion } from '../registry/model.js'
 import { isModelName } from '../registry/model-folder.js'
-import type { NetworkSpec } from '../train/networks.js'
 import { optionError } from '../train/options.js'
 import { completeSettings } from '../train/settings.js'
+import { completeStudent } from '../train/students.js'
 import type { Job, JobQueue } from './queue.js'
+import type { FoundStudent } from './students.js'
 import type { TrainJobResult, TrainPayload } from './train-job.js'
 
 /** A training that somebody wants. */
@@ -17,8 +18,8 @@ export interface TrainingWish {
   version?: string
   /** `samples` (default), `captured`, or the name of a file or folder among the datasets. */
   data?: string
-  /** With a student it learns from the model; without, the model itself is trained further. */
-  student?: NetworkSpec
+  /** With a student (train/students.ts) that learns from the model; without, the model itself is trained further. */
+  student?: unknown
   settings?: unknown
   /** Name of the model that the result becomes a version of. */
   as?: string
@@ -50,7 +51,8 @@ export class Trainings {
   async start(wish: TrainingWish, options: { idempotencyKey?: string } = {}): Promise<Job> {
     const { jobs, resolve, threads, storeRoot } = this.#options
     const model = resolve(wish.model, wish.version)
-    const as = wish.as ?? (wish.student === undefined ? model.name : `${model.name}-student`)
+    const student = wish.student === undefined ? undefined : this.#studentOf(wish.student)
+    const as = wish.as ?? (student === undefined ? model.name : `${model.name}-student`)
     if (!isModelName(as)) throw optionError('/as', `got ${JSON.stringify(as)}, expected letters, digits, ".", "_" and "-", at most 100`)
     const payload: TrainPayload = {
       model: model.name,
@@ -59,7 +61,7 @@ export class Trainings {
       sourceDigest: model.digest,
       signature: model.signature,
       data: await this.#dataOf(model, wish.data ?? 'samples'),
-      ...(wish.student === undefined ? {} : { student: wish.student }),
+      ...(student === undefined ? {} : { student }),
       settings: completeSettings(wish.settings ?? {}),
       as,
       threads,
@@ -67,6 +69,13 @@ export class Trainings {
     }
     const key = `train:${createHash('sha256').update(JSON.stringify(payload)).digest('hex')}`
     return jobs.submit('train', payload, { key, ...options })
+  }
+
+  #studentOf(given: unknown): FoundStudent {
+    const student = completeStudent(given)
+    if (student.kind !== 'model') return student
+    const { file, digest } = this.#options.resolve(student.model, student.version)
+    return { kind: 'file', file, digest }
   }
 
   async #dataOf(model: ModelVersion, name: string): Promise<string> {

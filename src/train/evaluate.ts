@@ -21,13 +21,15 @@ export interface EvaluateOptions {
   batchSize: number
   /** Name of the output of scores, [rows, classes]. */
   output: string
+  /** How many rows of a batch its loss is the mean over; default: all. */
+  counted?: ((batch: Readonly<Record<string, Tensor>>) => number) | undefined
   threads?: number | undefined
   signal?: AbortSignal | undefined
 }
 
 /** Throws what the runtime throws for a model that cannot be run on the data. */
-export async function evaluate({ model, data, loss, batchSize, output, threads, signal }: EvaluateOptions): Promise<Evaluation> {
-  const sum = { loss: 0, hits: 0, labelled: 0 }
+export async function evaluate({ model, data, loss, batchSize, output, counted, threads, signal }: EvaluateOptions): Promise<Evaluation> {
+  const sum = { loss: 0, counted: 0, hits: 0, labelled: 0 }
   const sessions = new Map<number, Session>()
   try {
     for (let from = 0; from < data.rows; from += batchSize) {
@@ -39,14 +41,21 @@ export async function evaluate({ model, data, loss, batchSize, output, threads, 
       const session = sessions.get(count) ?? (await openWithLoss(model, { batch, loss, output, threads }))
       sessions.set(count, session)
       const results = await session.run(batch)
-      sum.loss += Number((results[LOSS] as Tensor).data[0]) * count
+      const weight = counted?.(batch) ?? count
+      sum.loss += Number((results[LOSS] as Tensor).data[0]) * weight
+      sum.counted += weight
       const labels = batch[LABELS]
       if (labels !== undefined) addHits(sum, results[output] as Tensor, labels)
     }
   } finally {
     for (const session of sessions.values()) await session.release()
   }
-  return { loss: sum.loss / data.rows, ...(sum.labelled === 0 ? {} : { accuracy: sum.hits / sum.labelled }) }
+  return { loss: sum.loss / Math.max(1, sum.counted), ...(sum.labelled === 0 ? {} : { accuracy: sum.hits / sum.labelled }) }
+}
+
+/** Rows of a batch that have a label: losses by labels are means over those. */
+export function labelledRows(batch: Readonly<Record<string, Tensor>>): number {
+  return Array.from(batch[LABELS]?.data ?? [], Number).filter((label) => label >= 0).length
 }
 
 const LOSS = 'evaluation::loss'

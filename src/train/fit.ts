@@ -2,7 +2,7 @@
 // early when it does not get better. What the losses are made of is the caller's business.
 import type { CurvePoint, Evaluation } from '../measurements.js'
 import type { Dataset } from './dataset.js'
-import { evaluate } from './evaluate.js'
+import { evaluate, type EvaluateOptions } from './evaluate.js'
 import type { TrainState } from './step-engine.js'
 import { train, type TrainNews, type TrainOptions } from './trainer.js'
 import type { Model } from './training-form.js'
@@ -12,6 +12,8 @@ export interface FitOptions extends Omit<TrainOptions, 'resume' | 'newsEvery'> {
   heldOut: Dataset
   /** Name of the output of scores. */
   output: string
+  /** As evaluate takes it. */
+  counted?: EvaluateOptions['counted']
   /** Epochs without a better evaluation after which training ends; default: never. */
   patience?: number
   /** Where to go on from. */
@@ -48,7 +50,7 @@ export interface FitResult {
 }
 
 /** @throws what train and evaluate throw */
-export async function fit({ resume, heldOut, output, patience = Infinity, onProgress, onCheckpoint, ...options }: FitOptions): Promise<FitResult> {
+export async function fit({ resume, heldOut, output, counted, patience = Infinity, onProgress, onCheckpoint, ...options }: FitOptions): Promise<FitResult> {
   const { data, batchSize, parts = 1, steps, loss, threads, signal } = options
   const perEpoch = Math.ceil(data.rows / batchSize)
   const curve = [...(resume?.curve ?? [])]
@@ -64,7 +66,7 @@ export async function fit({ resume, heldOut, output, patience = Infinity, onProg
       onProgress?.(progress)
       continue
     }
-    const evaluation = await evaluate({ model: news.modelOf(news.state), data: heldOut, loss, batchSize: batchSize / parts, output, threads, signal })
+    const evaluation = await evaluate({ model: news.modelOf(news.state), data: heldOut, loss, batchSize: batchSize / parts, output, counted, threads, signal })
     const point = { step: news.step, epoch: progress.epoch, loss: progress.loss, heldOut: evaluation }
     const leader = bestOf(curve)
     curve.push(point)

@@ -2,20 +2,23 @@
 // the held-out rows comes back.
 import type { CurvePoint, Evaluation } from '../measurements.js'
 import { encodeModel } from '../onnx/proto.js'
-import { openSession, type Session } from '../runtime/session.js'
+import { openSession } from '../runtime/session.js'
 import { elementCount, type Tensor } from '../tensor/tensor.js'
 import { withAugmentation } from './augment.js'
 import { holdOutRows, subset, type Dataset } from './dataset.js'
-import { evaluate, LABELS } from './evaluate.js'
+import { evaluate, labelledRows, LABELS } from './evaluate.js'
+import { joinFeatures, type Features } from './features.js'
 import { fit, type FitNews, type FitState } from './fit.js'
 import { emitClip } from './gradient-clipping.js'
-import { lossOf, type LossOptions } from './losses/table.js'
+import { withPairs } from './losses/feature-pairs.js'
+import { featurePairsOf, lossOf, type LossOptions } from './losses/table.js'
 import { withMovingAverage } from './moving-average.js'
-import { buildNetwork, type NetworkSpec } from './networks.js'
+import type { NetworkSpec } from './networks.js'
 import { optimizerOf } from './optimizers/table.js'
 import { optionError } from './options.js'
 import { trainableParameters } from './parameters.js'
 import { precisionOf } from './precision.js'
+import { pupilOf, type GivenStudent, type Pupil } from './pupil.js'
 import { scheduleOf } from './schedule.js'
 import type { TrainingSettings } from './settings.js'
 import type { EmitLoss } from './step.js'
@@ -28,7 +31,8 @@ export interface TrainingOptions {
   /** Its output of scores, [rows, classes]. */
   output: string
   data: Dataset
-  student?: NetworkSpec
+  /** A network to build, or one that exists, whose inputs and outputs fit those of the model. */
+  student?: NetworkSpec | GivenStudent
   settings: TrainingSettings
   threads: number
   signal?: AbortSignal
@@ -54,25 +58,36 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
   if (data.rows < 2) throw optionError('/data', `got ${data.rows} rows, expected at least 2: some train, others judge`)
   const parts = holdOutRows(data.rows, settings.holdOut, settings.seed)
   const first = await data.read([0], 0)
-  const teacher = student === undefined ? undefined : await openSession(encodeModel(options.model), { threads })
+  if (student === undefined && settings.loss?.kind === 'distillation')
+    throw optionError('/loss/kind', 'got distillation, which needs a student that learns from the model; expected a loss by labels')
+  let teacher = student === undefined ? undefined : await openSession(encodeModel(options.model), { threads })
   try {
-    const { model, output, input } = await pupil(options, { first, teacher })
+    const pupil = await pupilOf(options, { first, teacher })
+    const { output, input } = pupil
+    const features = teacher === undefined ? undefined : await featuresOf(options, pupil, first)
+    if (features !== undefined) {
+      await teacher?.release()
+      teacher = await openSession(encodeModel(features.teacher), { threads })
+    }
+    const told = [options.output, ...(features?.outputs ?? []).filter((name) => name !== options.output)]
     const augmented = settings.augment.shift > 0 || settings.augment.mirror
     const training = subset(data, parts.train)
     const shown = augmented ? withAugmentation(training, input, settings.augment, settings.seed) : training
-    const answered = (of: Dataset, keep: boolean) => (teacher === undefined ? of : withTeacher(of, teacher, { outputs: [options.output], keep }))
-    const loss = lossFor(options, { output, labelled: LABELS in first })
+    const answered = (of: Dataset, keep: boolean) => (teacher === undefined ? of : withTeacher(of, teacher, { outputs: told, keep }))
+    const loss = withPairs(lossFor(options, { output, labelled: LABELS in first }), features?.pairs ?? [])
+    const byLabels = (settings.loss ?? defaultLoss(student)).kind === 'cross-entropy'
     const batchSize = Math.min(settings.batchSize, training.rows)
     const steps = Math.max(1, Math.round((settings.epochs * training.rows) / batchSize))
     const optimizer = optimizerOf(settings.optimizer)
     const schedule = scheduleOf(settings.schedule)
     const heldOut = answered(subset(data, parts.heldOut), true)
-    const result = await fit({
-      model,
+    const fitted = await fit({
+      model: features?.student ?? pupil.model,
       data: answered(shown, !augmented),
       heldOut,
       output,
       loss,
+      ...(byLabels ? { counted: labelledRows } : {}),
       optimizer: settings.average === 0 ? optimizer : withMovingAverage(optimizer, settings.average),
       learningRate: (step) => settings.learningRate * schedule(step, steps),
       batchSize,
@@ -89,6 +104,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
       ...(options.onCheckpoint === undefined ? {} : { onCheckpoint: options.onCheckpoint }),
     })
+    const result = features === undefined ? fitted : { ...fitted, model: features.strip(fitted.model) }
     const judged =
       teacher === undefined || !(LABELS in first)
         ? undefined
@@ -98,6 +114,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
             loss: lossFor({ ...options, settings: { ...settings, loss: { kind: 'cross-entropy' } } }, { output: options.output, labelled: true }),
             batchSize,
             output: options.output,
+            counted: labelledRows,
             threads,
             signal,
           })
@@ -107,44 +124,22 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
   }
 }
 
-interface Pupil {
-  model: Model
-  output: string
-  /** Its first input, which augmentation changes. */
-  input: string
+/** What inside the two is compared, where the loss asks for it. */
+async function featuresOf(
+  { model: teacher, settings }: TrainingOptions,
+  { model: student }: Pupil,
+  first: Readonly<Record<string, Tensor>>,
+): Promise<Features | undefined> {
+  const pairs = featurePairsOf(settings.loss)
+  return pairs.length === 0 ? undefined : joinFeatures({ student, teacher }, { pairs, feeds: first, seed: settings.seed })
 }
 
-/** The model itself, or a new student with the interface of the teacher. */
-async function pupil(
-  { model, output, student, settings }: TrainingOptions,
-  { first, teacher }: { first: Record<string, Tensor>; teacher: Session | undefined },
-): Promise<Pupil> {
-  const names = model.graph.input.map(({ name }) => name).filter((name) => name in first)
-  const [input = ''] = names
-  if (student === undefined || teacher === undefined) return { model, output, input }
-  const { dtype, dims } = first[input] as Tensor
-  if (names.length !== 1 || dtype !== 'float32') {
-    throw optionError(
-      '/student',
-      `students that are built take one float32 input, the teacher takes ${names.map((name) => `${first[name]?.dtype} "${name}"`).join(', ')}`,
-    )
-  }
-  const { [output]: scores } = await teacher.run({ [input]: first[input] as Tensor }, [output])
-  const classes = (scores as Tensor).dims
-  if (classes.length !== 2)
-    throw optionError(
-      '/student',
-      `students that are built give scores [rows, classes], the teacher's output "${output}" is [${classes.join(', ')}] for one row`,
-    )
-  return {
-    model: buildNetwork(student, { input: { name: input, dims: dims.slice(1) }, output: { name: output, classes: classes[1] as number } }, settings.seed),
-    output,
-    input,
-  }
+function defaultLoss(student: unknown): LossOptions {
+  return { kind: student === undefined ? 'cross-entropy' : 'distillation' }
 }
 
 function lossFor({ settings, student, output: taught }: TrainingOptions, { output, labelled }: { output: string; labelled: boolean }): EmitLoss {
-  const options: LossOptions = settings.loss ?? { kind: student === undefined ? 'cross-entropy' : 'distillation' }
+  const options = settings.loss ?? defaultLoss(student)
   const loss = lossOf(options)
   const byLabels = options.kind === 'cross-entropy'
   if (!labelled && (byLabels || student === undefined))

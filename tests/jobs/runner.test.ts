@@ -48,10 +48,11 @@ afterEach(async () => {
   rmSync(directory, { recursive: true })
 })
 
-function makeRunner(apply?: (job: Job, result: unknown) => void): JobRunner {
+function makeRunner(apply?: (job: Job, result: unknown) => unknown): JobRunner {
   const record = (job: Job, result: unknown) => {
     expect(queue.get(job.id).state).toBe('running')
     applied.push({ job: job.id, result })
+    return result
   }
   return new JobRunner({ queue, apply: apply ?? record, log: { info: () => undefined, warn: () => undefined } })
 }
@@ -171,7 +172,7 @@ test('news that cannot be applied fail the job and end its process', async () =>
   const applyNews = () => {
     throw new FlyweightError('conflict', 'the model was replaced')
   }
-  runner = new JobRunner({ queue, apply: () => undefined, applyNews, log: { info: () => undefined, warn: () => undefined } })
+  runner = new JobRunner({ queue, apply: (_, result) => result, applyNews, log: { info: () => undefined, warn: () => undefined } })
   runner.start()
   const { variantName: _, request: __, profileBudgetMs: ___, ...subject } = compressOf('auto')
   const payload: SearchPayload = { ...subject, budgetSeconds: 5, present: [] }
@@ -249,7 +250,7 @@ const GATEWAY = `
   const { SqliteQueue } = await import(${JSON.stringify(new URL('../../dist/jobs/sqlite-queue.js', import.meta.url).href)})
   const { JobRunner } = await import(${JSON.stringify(new URL('../../dist/jobs/runner.js', import.meta.url).href)})
   const queue = new SqliteQueue(process.argv[1])
-  new JobRunner({ queue, apply() {}, log: { info() {}, warn() {} } }).start()
+  new JobRunner({ queue, apply: (_, result) => result, log: { info() {}, warn() {} } }).start()
   const { id } = queue.submit('profile', JSON.parse(process.argv[2]), { key: 'p' })
   queue.watch(id, ({ progress }) => { if (progress.step.startsWith('measuring batch')) console.log('busy') })
 `

@@ -6,7 +6,7 @@ import { trainingPlot } from '../../chart/training-plot.js'
 import { FlyweightError } from '../../errors.js'
 import type { Job } from '../../jobs/queue.js'
 import type { SearchJobResult } from '../../jobs/search-job.js'
-import type { TrainJobResult } from '../../jobs/train-job.js'
+import type { ShownTraining } from '../../jobs/train-job.js'
 import { failures, rawAnswer, strict } from '../answers.js'
 import type { Scope, Services } from '../services.js'
 
@@ -45,7 +45,7 @@ function plotOf({ id, kind, state, result }: Job): string {
     return paretoPlot(report)
   }
   if (kind === 'train') {
-    const curve = (result as Partial<TrainJobResult> | null | undefined)?.curve
+    const curve = (result as Partial<ShownTraining> | null | undefined)?.curve
     if (curve === undefined) throw new FlyweightError('not_found', `job ${id} has no plot: it is ${state}, and no epoch has ended`)
     return trainingPlot(curve)
   }

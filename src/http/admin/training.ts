@@ -1,9 +1,10 @@
 // Training by request: a model further on labelled rows, or a student on what a model answers. The work is a job.
 import { Type, type Static } from 'typebox'
 import type { TrainingWish } from '../../jobs/trainings.js'
-import { NetworkSchema } from '../../train/networks.js'
 import { SettingsSchema } from '../../train/settings.js'
+import { StudentSchema } from '../../train/students.js'
 import { answer, component, failures, strict } from '../answers.js'
+import { withoutDefaults } from '../request-schemas.js'
 import type { Scope, Services } from '../services.js'
 import * as examples from './examples.js'
 import { accept } from './jobs.js'
@@ -18,7 +19,7 @@ const common = {
     }),
   ),
   training: Type.Optional(
-    Type.Unsafe<Record<string, unknown>>(Type.Partial(SettingsSchema, { ...strict, description: 'Settings that differ from their defaults' })),
+    Type.Unsafe<Record<string, unknown>>(withoutDefaults(Type.Partial(SettingsSchema, { ...strict, description: 'Settings that differ from their defaults' }))),
   ),
   as: Type.Optional(Type.String({ description: 'Model that the result becomes a version of' })),
 }
@@ -27,8 +28,18 @@ const FinetuneBody = Type.Object(
   { ...strict, examples: [{ model: 'digits', training: { epochs: 5, optimizer: { kind: 'adamw' } } }] },
 )
 const DistillBody = Type.Object(
-  { teacher: Type.String({ description: 'The model that is learned from' }), student: NetworkSchema, ...common },
-  { ...strict, examples: [{ teacher: 'digits', student: { kind: 'mlp', hidden: [32] }, training: { epochs: 20 } }] },
+  {
+    teacher: Type.String({ description: 'The model that is learned from' }),
+    student: Type.Unsafe<Record<string, unknown>>(withoutDefaults(StudentSchema)),
+    ...common,
+  },
+  {
+    ...strict,
+    examples: [
+      { teacher: 'digits', student: { kind: 'mlp', hidden: [32] }, training: { epochs: 20 } },
+      { teacher: 'digits', student: { kind: 'shrink', width: 0.5 } },
+    ],
+  },
 )
 
 export function trainingRoutes(scope: Scope, { trainings }: Services): void {
@@ -57,9 +68,9 @@ export function trainingRoutes(scope: Scope, { trainings }: Services): void {
       schema: {
         operationId: 'distill',
         tags,
-        summary: 'Train a small student on what a model answers',
+        summary: 'Train a student on what a model answers',
         description:
-          'Rows need no labels; where they have them, both count (`training.loss`). The best student becomes a version of a model of its own, by default `<teacher>-student`.',
+          'Rows need no labels; where they have them, both count (`training.loss`), as can tensors inside (`training.loss.features`). The student is built, made from the teacher, or another model. The best student becomes a version of a model of its own, by default `<teacher>-student`.',
         body: DistillBody,
         response,
       },

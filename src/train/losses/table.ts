@@ -7,6 +7,7 @@ import { MeanAbsoluteErrorSchema, meanAbsoluteError, meanSquaredError, MeanSquar
 import { distillation, DistillationSchema } from './distillation.js'
 import { divergence, DivergenceSchema } from './divergence.js'
 import { feature, FeatureSchema } from './feature.js'
+import type { FeaturePair } from './feature-pairs.js'
 import type { Loss } from './loss.js'
 
 const schemas = {
@@ -22,6 +23,12 @@ const schemas = {
 export const LossSchema = Type.Union(Object.values(schemas), { description: 'What training makes small' })
 
 export type LossOptions = Partial<Static<(typeof schemas)[keyof typeof schemas]>>
+
+/** Tensors inside student and teacher that a loss compares, with what is left out at its default. */
+export function featurePairsOf(options: LossOptions | undefined, pointer = '/loss'): FeaturePair[] {
+  const complete = options === undefined ? undefined : completeOptions(schemas, options, pointer)
+  return complete?.kind === 'distillation' ? complete.features : []
+}
 
 /**
  * @param options as LossSchema says; what is left out gets its default
