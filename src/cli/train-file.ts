@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { trainingPlot } from '../chart/training-plot.js'
 import { FlyweightError, messageOf } from '../errors.js'
-import { studentOf as madeStudent, type FoundStudent } from '../jobs/students.js'
+import { makeStudent, type FoundStudent } from '../jobs/students.js'
 import { trainingData } from '../jobs/training-data.js'
 import { loadModel, saveModel } from '../onnx/load.js'
 import { loadSamples, SAMPLE_FORMATS } from '../registry/samples.js'
@@ -29,7 +29,7 @@ export async function trainFile(terminal: Terminal, file: string, flags: TrainFl
   const model = await loadModel(file)
   const subject = sha256(JSON.stringify([sha256(await readFile(file)), samples.digest, found ?? null, settings]))
   const { batchable } = signature
-  const student = found === undefined ? undefined : await madeStudent(found, { teacher: model, samples, batchable, threads: 1 })
+  const student = found === undefined ? undefined : await makeStudent(found, { teacher: model, samples, batchable, threads: 1 })
   const { checkpoint } = flags
   const resume = checkpoint === undefined ? undefined : await loadCheckpoint(checkpoint, subject)
   const bar = terminal.bar()

@@ -28,7 +28,7 @@ export interface StudentContext {
 }
 
 /** @throws FlyweightError `invalid_input` for a teacher of which nothing can go, `invalid_model` for a file that is no model */
-export async function studentOf(found: FoundStudent, context: StudentContext): Promise<NetworkSpec | GivenStudent> {
+export async function makeStudent(found: FoundStudent, context: StudentContext): Promise<NetworkSpec | GivenStudent> {
   switch (found.kind) {
     case 'file':
       return { kind: 'given', model: await loadModel(found.file) }

@@ -15,7 +15,7 @@ import type { FitNews } from '../train/fit.js'
 import { runTraining } from '../train/training.js'
 import type { TrainingSettings } from '../train/settings.js'
 import type { JobContext } from './job-context.js'
-import { studentOf, type FoundStudent } from './students.js'
+import { makeStudent, type FoundStudent } from './students.js'
 import { trainingData } from './training-data.js'
 
 export interface TrainPayload {
@@ -68,7 +68,7 @@ export async function runTrainJob(payload: TrainPayload, { report, log, publish,
   const student =
     payload.student === undefined
       ? undefined
-      : await studentOf(payload.student, { teacher: source, samples, batchable: signature.batchable, threads: payload.threads, signal })
+      : await makeStudent(payload.student, { teacher: source, samples, batchable: signature.batchable, threads: payload.threads, signal })
   const start = { at: performance.now(), fraction: undefined as number | undefined }
   const result = await runTraining({
     model: source,

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { studentOf, type FoundStudent } from '#flyweight/jobs/students.js'
+import { makeStudent, type FoundStudent } from '#flyweight/jobs/students.js'
 import { encodeModel } from '#flyweight/onnx/proto.js'
 import { buildNetwork, type NetworkSpec } from '#flyweight/train/networks.js'
 import type { GivenStudent } from '#flyweight/train/pupil.js'
@@ -17,7 +17,7 @@ const linear = { teacher: build({ kind: 'mlp', hidden: [] }, [6]), dims: [6] }
 async function made(found: FoundStudent, { teacher, dims }: typeof cnn): Promise<GivenStudent['model']> {
   const rows = noise([8, ...dims], 4)
   const samples = { rows: 8, digest: 'noise', take: (_: number, count: number) => ({ x: noise([count, ...dims], 5) }) }
-  const student = (await studentOf(found, { teacher, samples, batchable: true, threads: 1 })) as GivenStudent
+  const student = (await makeStudent(found, { teacher, samples, batchable: true, threads: 1 })) as GivenStudent
   expect((await run(student.model, { x: rows }))['scores']?.dims).toEqual([8, 3])
   return student.model
 }

@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest'
 import { tensorValues } from '#flyweight/onnx/builder.js'
 import type { TensorProto } from '#flyweight/onnx/proto.js'
 import { buildNetwork, type NetworkSpec } from '#flyweight/train/networks.js'
+import { completeSettings } from '#flyweight/train/settings.js'
+import { runTraining } from '#flyweight/train/training.js'
 import type { Model } from '#flyweight/train/training-form.js'
 import { noise, run } from '../onnx/running.js'
 
@@ -38,6 +40,36 @@ describe('a transformer', () => {
     const expected = reference(network, [...(x.data as Float32Array)], { tokens, width, heads })
     for (const [index, value] of expected.entries()) expect(scores[index]).toBeCloseTo(value, 4)
   })
+})
+
+it('a transformer learns where in a row something is', async () => {
+  const [rows, tokens, features] = [800, 4, 3]
+  const x = noise([rows, tokens, features], 8).data as Float32Array
+  // Which step has the largest first feature: no mean over steps tells.
+  const step = (row: number) => [0, 1, 2, 3].reduce((best, one) => (first(row, one) > first(row, best) ? one : best), 0)
+  const first = (row: number, one: number) => x[(row * tokens + one) * features] as number
+  const { best } = await runTraining({
+    model: buildNetwork(
+      { kind: 'transformer', width: 16, depth: 2, heads: 2, expansion: 2, patch: 1 },
+      { input: { name: 'x', dims: [tokens, features] }, output: { name: 'scores', classes: tokens } },
+      1,
+    ),
+    output: 'scores',
+    data: {
+      rows,
+      read: (chosen) => ({
+        x: {
+          dtype: 'float32',
+          dims: [chosen.length, tokens, features],
+          data: Float32Array.from(chosen.flatMap((row) => [...x.subarray(row * tokens * features, (row + 1) * tokens * features)])),
+        },
+        labels: { dtype: 'int64', dims: [chosen.length], data: BigInt64Array.from(chosen, (row) => BigInt(step(row))) },
+      }),
+    },
+    settings: completeSettings({ epochs: 30, batchSize: 32, learningRate: 0.01, holdOut: 0.2 }),
+    threads: 1,
+  })
+  expect(best.heldOut.accuracy).toBeGreaterThan(0.85)
 })
 
 type Matrix = number[][]
