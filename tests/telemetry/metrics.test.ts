@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { CurvePoint } from '#flyweight/measurements.js'
 import { createMetrics } from '#flyweight/telemetry/metrics.js'
 
 const build = { version: '1.2.3', runtime: 'ort 1', node: 'v20' }
@@ -35,7 +36,7 @@ describe('metrics', () => {
   it('follow memory, lanes, jobs and the catalog', async () => {
     let queued = 1
     const point = { step: 8, epoch: 2, loss: 0.5, heldOut: { loss: 0.75, accuracy: 0.875 } }
-    const trainings = new Map([
+    const trainings = new Map<string, CurvePoint>([
       ['m', point],
       ['unlabelled', { ...point, heldOut: { loss: 1 } }],
     ])
