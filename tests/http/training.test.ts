@@ -47,7 +47,7 @@ describe('POST /admin/distill', () => {
     expect(plot.statusCode).toBe(200)
     expect(plot.body).toContain('<svg')
     const { body: metrics } = await gateway.server.inject('/metrics')
-    expect(metrics).toContain('flyweight_training_epochs{model="digits-student"} 8')
+    expect(metrics).toContain('flyweight_training_epochs{model="digits-student"} 3')
     expect(metrics).toContain(`flyweight_training_held_out_accuracy{model="digits-student"} ${job.result?.curve.at(-1)?.heldOut.accuracy}`)
   })
 })
