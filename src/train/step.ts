@@ -134,8 +134,8 @@ function emitGradient(
 ): Pick<Step, 'gradient' | 'gradients' | 'statistics'> {
   const before = beforeOf(state)
   const opening = new Emitter(unique)
-  emitSplit(opening, before(STATE.parameters), form.parameters)
-  if (form.statistics.count > 0) emitSplit(opening, before(STATE.statistics), form.statistics)
+  emitSlices(opening, before(STATE.parameters), form.parameters)
+  if (form.statistics.count > 0) emitSlices(opening, before(STATE.statistics), form.statistics)
   const wanted = form.parameters.tensors.map(({ name }) => name)
   const backward = emitBackward({
     nodes: [...nodes, ...emit.nodes],
@@ -198,11 +198,11 @@ function beforeOf(state: readonly CarriedState[]): (name: string) => string {
   return (name) => names.get(name) as string
 }
 
-/** Cuts a flat vector into tensors of their own names. */
-function emitSplit(emit: Emitter, flat: string, { tensors }: Layout): void {
-  const pieces = emit.ops('Split', [flat, emit.ints(tensors.map(({ count }) => count))], tensors.length)
-  for (const [index, { name, dims }] of tensors.entries()) {
-    emit.nodes.push(makeNode('Reshape', [pieces[index] as string, emit.ints(dims)], [name], { name: `${name}::cut` }))
+/** Cuts a flat vector into tensors of their own names; not by one Split, as GPUs allow a kernel few outputs. */
+function emitSlices(emit: Emitter, flat: string, { tensors }: Layout): void {
+  for (const { name, dims, offset, count } of tensors) {
+    const slice = emit.op('Slice', [flat, emit.ints([offset]), emit.ints([offset + count])])
+    emit.nodes.push(makeNode('Reshape', [slice, emit.ints(dims)], [name], { name: `${name}::cut` }))
   }
 }
 
