@@ -66,8 +66,9 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
     const { output, input } = pupil
     const features = teacher === undefined ? undefined : await featuresOf(options, pupil, first)
     if (features !== undefined) {
+      const telling = await openSession(encodeModel(features.teacher), { threads })
       await teacher?.release()
-      teacher = await openSession(encodeModel(features.teacher), { threads })
+      teacher = telling
     }
     const told = [options.output, ...(features?.outputs ?? []).filter((name) => name !== options.output)]
     const augmented = settings.augment.shift > 0 || settings.augment.mirror

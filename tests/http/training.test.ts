@@ -64,7 +64,16 @@ describe('students', () => {
     expect(narrow.outputs.map(({ name }) => name)).toEqual(whole.outputs.map(({ name }) => name))
   })
 
-  it('are models that are served', async () => {
+  it('are models that are served, which get a new version', async () => {
+    const job = await trained('/admin/distill', { teacher: 'digits', student: { kind: 'model', model: 'narrow' }, as: 'narrow', training: { epochs: 1 } })
+    expect(job.state, job.error?.detail).toBe('succeeded')
+    const [before, after] = [gateway.repository.resolve('narrow', '1'), gateway.repository.resolve('narrow')]
+    expect(after.version).toBe('2')
+    expect(after.signature.parameters).toBe(before.signature.parameters)
+    expect(after.digest).not.toBe(before.digest)
+  })
+
+  it('must fit the teacher', async () => {
     const job = await trained('/admin/distill', { teacher: 'digits', student: { kind: 'model', model: 'scale' } })
     expect(job.state).toBe('failed')
     expect(job.error?.detail).toContain('/student: it cannot run on a row of the data, "x" [1, 1, 28, 28]')

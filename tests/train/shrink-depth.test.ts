@@ -1,5 +1,6 @@
 // Residual blocks found and left out: of a transformer, of a convolutional network that ends blocks with ReLU, and of one
 // that has none.
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { model as makeModel, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
 import { buildNetwork } from '#flyweight/train/networks.js'
@@ -86,6 +87,22 @@ describe('a convolutional network', () => {
     expect(model.graph.node.filter(({ opType }) => opType === 'Conv')).toHaveLength(blocks - expected.length)
     expect(Object.keys(await run(model, feeds))).toEqual([`r${blocks - 1}`])
     expect(whole.graph.node).toHaveLength(3 * blocks + 1)
+  })
+
+  it('of any number of blocks keeps the share asked for, the first and the last among it', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 2, max: 12 }), fc.double({ min: 0.01, max: 0.99, noNaN: true }), (blocks, depth) => {
+        const kept = Math.max(1, Math.round(blocks * depth))
+        fc.pre(kept < blocks)
+        const { model } = shrinkDepth(residual(blocks), () => [1, 2, 4, 4], depth)
+        const left = model.graph.node.flatMap(({ opType, input }) => (opType === 'Conv' ? [Number(input[1]?.slice(1))] : []))
+        expect(left).toHaveLength(kept)
+        expect(left[0]).toBe(0)
+        if (kept > 1) expect(left.at(-1)).toBe(blocks - 1)
+        const gaps = left.slice(1).map((block, index) => block - (left[index] as number))
+        if (gaps.length > 0) expect(Math.max(...gaps) - Math.min(...gaps)).toBeLessThanOrEqual(1)
+      }),
+    )
   })
 
   it('keeps what the others compute', async () => {
