@@ -9,6 +9,7 @@ export interface TrainFlags {
   settings?: string
   epochs?: number
   precision?: string
+  parallel?: number
   as?: string
   out?: string
   plot?: string
@@ -17,10 +18,11 @@ export interface TrainFlags {
 }
 
 /**
- * Settings as JSON text, or a file of it; `epochs` and `precision` win: `mixed:graph` is mixed precision at the level `graph`.
+ * Settings as JSON text, or a file of it; `epochs`, `precision` and `parallel` win: `mixed:graph` is mixed precision at the
+ * level `graph`, and `parallel` is the number of ranks.
  * @throws FlyweightError `invalid_input` for what is no JSON object
  */
-export async function settingsOf({ settings, epochs, precision }: TrainFlags): Promise<Record<string, unknown>> {
+export async function settingsOf({ settings, epochs, precision, parallel }: TrainFlags): Promise<Record<string, unknown>> {
   const text =
     settings === undefined
       ? '{}'
@@ -35,11 +37,13 @@ export async function settingsOf({ settings, epochs, precision }: TrainFlags): P
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
     throw new FlyweightError('invalid_input', `--settings: got ${text.slice(0, 100)}, expected a JSON object`)
+  const given = parsed as Record<string, unknown>
   const [kind, level] = precision?.split(':') ?? []
   return {
-    ...parsed,
+    ...given,
     ...(epochs === undefined ? {} : { epochs }),
     ...(kind === undefined ? {} : { precision: { kind, ...(level === undefined ? {} : { level }) } }),
+    ...(parallel === undefined ? {} : { parallel: { ...(given['parallel'] as object | undefined), data: parallel } }),
   }
 }
 

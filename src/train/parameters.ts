@@ -106,6 +106,28 @@ export function layoutOf(tensors: readonly { name: string; dims: readonly number
   return { tensors: placed, count: offset }
 }
 
+/** Runs of tensors, about equally many elements each: as many runs as asked for, or one a tensor. Offsets stay. */
+export function dividedLayout({ tensors, count }: Layout, runs: number): Layout[] {
+  const divided: Layout[] = []
+  let first = 0
+  for (let left = Math.min(runs, tensors.length); left > 0; left--) {
+    const begin = tensors[first]?.offset ?? 0
+    // Where a run may end at the latest, so that each of those behind it gets a tensor; it ends nearest to its share.
+    const latest = tensors.length - left + 1
+    const share = begin + (count - begin) / left
+    let end = first + 1
+    while (end < latest && Math.abs(endOf(tensors[end]) - share) < Math.abs(endOf(tensors[end - 1]) - share)) end += 1
+    if (left === 1) end = tensors.length
+    divided.push({ tensors: tensors.slice(first, end), count: endOf(tensors[end - 1]) - begin })
+    first = end
+  }
+  return divided
+}
+
+function endOf(placed: Placed | undefined): number {
+  return placed === undefined ? 0 : placed.offset + placed.count
+}
+
 /** The values of a model's initializers of these names in one vector. */
 export function gatherParameters({ graph }: ModelProto & { graph: GraphProto }, layout: Layout): Float32Array<ArrayBuffer> {
   const stored = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]))

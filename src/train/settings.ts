@@ -5,6 +5,7 @@ import { LossSchema, lossOf, type LossOptions } from './losses/table.js'
 import { completeObject } from './options.js'
 import { OptimizerSchema, optimizerOf } from './optimizers/table.js'
 import { PrecisionSchema, precisionOf, type PrecisionOptions } from './precision.js'
+import { ParallelSchema } from './parallel/parallel-settings.js'
 import { ScheduleSchema, scheduleOf } from './schedule.js'
 
 export const SettingsSchema = Type.Object(
@@ -33,6 +34,7 @@ export const SettingsSchema = Type.Object(
     augment: Type.Object(AugmentSchema.properties, { ...AugmentSchema, default: {} }),
     loss: Type.Optional(LossSchema),
     precision: Type.Optional(PrecisionSchema),
+    parallel: Type.Object(ParallelSchema.properties, { ...ParallelSchema, default: {} }),
     seed: Type.Integer({ default: 0, minimum: 0, maximum: 2 ** 32 - 1, description: 'For the order of rows, the held-out ones, new weights and augmentation' }),
   },
   { additionalProperties: false },

@@ -1,13 +1,12 @@
 // A training step in two graphs, gradients and update, with the gradients in between in plain memory: so a batch can be
 // computed in parts, and devices without Loop can train.
-import { model as makeModel, valueInfo } from '../onnx/builder.js'
 import { encodeModel } from '../onnx/proto.js'
 import { openSession } from '../runtime/session.js'
 import { copyRows } from '../tensor/rows.js'
 import type { Tensor } from '../tensor/tensor.js'
-import { buildStep, STATE, type Step, type StepOptions } from './step.js'
-import { carriedFeeds, carriedResults, dimsOf, type Batch, type StepEngine, type TrainState } from './step-engine.js'
-import type { Model } from './training-form.js'
+import { buildStep, STATE, type StepOptions } from './step.js'
+import { carriedFeeds, carriedResults, type Batch, type StepEngine, type TrainState } from './step-engine.js'
+import { gradientGraph, readByGradient, updateGraph } from './step-graphs.js'
 
 export interface SplitOptions extends Omit<StepOptions, 'batch'> {
   /** The rows of one part. */
@@ -22,8 +21,9 @@ export interface SplitOptions extends Omit<StepOptions, 'batch'> {
 export async function openSplitEngine({ parts, ...options }: SplitOptions, session: { device?: string; threads?: number }): Promise<StepEngine> {
   const step = await buildStep(options)
   const { state } = step
-  const gradient = await openSession(encodeModel(gradientGraph(step, options)), session)
-  const update = await openSession(encodeModel(updateGraph(step, options)), session)
+  const [gradients] = step.gradients as [string]
+  const gradient = await openSession(encodeModel(gradientGraph(step, options.batch)), session)
+  const update = await openSession(encodeModel(updateGraph(step)), session)
 
   const carriedNames = state.filter(readByGradient).map(({ before }) => before)
   const moving = state.find(({ name }) => name === STATE.statistics)?.before
@@ -34,14 +34,14 @@ export async function openSplitEngine({ parts, ...options }: SplitOptions, sessi
     const read = Object.fromEntries(carriedNames.map((name) => [name, before[name] as Tensor]))
     for (const part of partsOf(batch, parts)) {
       const results = await gradient.run({ ...read, ...part })
-      addTo(sum.gradients, results[step.gradients]?.data as Float32Array)
+      addTo(sum.gradients, results[gradients]?.data as Float32Array)
       sum.loss += Number(results[step.loss]?.data[0])
       if (moving !== undefined) read[moving] = results[step.statistics as string] as Tensor
     }
     if (parts > 1) for (let at = 0; at < sum.gradients.length; at++) sum.gradients[at]! /= parts
     const results = await update.run({
       ...before,
-      [step.gradients]: { dtype: 'float32', dims: [sum.gradients.length], data: sum.gradients },
+      [gradients]: { dtype: 'float32', dims: [sum.gradients.length], data: sum.gradients },
       [step.learningRate]: { dtype: 'float32', dims: [], data: Float32Array.of(learningRate) },
       ...(moving === undefined ? {} : { [step.statistics as string]: read[moving] as Tensor }),
     })
@@ -64,43 +64,6 @@ export async function openSplitEngine({ parts, ...options }: SplitOptions, sessi
       await update.release()
     },
   }
-}
-
-/** State that the gradient part reads. */
-function readByGradient({ name }: { name: string }): boolean {
-  return name === STATE.parameters || name === STATE.statistics || name === STATE.scale
-}
-
-/** Inputs: parameters, statistics, loss scale and the columns of a batch. Outputs: gradients, statistics and loss. */
-function gradientGraph(step: Step, { batch, form }: Pick<StepOptions, 'batch' | 'form'>): Model {
-  return makeModel({
-    name: 'gradients',
-    inputs: [
-      ...step.state.filter(readByGradient).map((one) => valueInfo(one.before, 'float32', dimsOf(one))),
-      ...Object.entries(batch).map(([name, { dtype, dims }]) => valueInfo(name, dtype, dims)),
-    ],
-    outputs: [
-      valueInfo(step.gradients, 'float32', [form.parameters.count]),
-      ...(step.statistics === undefined ? [] : [valueInfo(step.statistics, 'float32', [form.statistics.count])]),
-      valueInfo(step.loss, 'float32', []),
-    ],
-    ...step.gradient,
-  })
-}
-
-/** Inputs: the state, gradients, statistics and a learning rate. Outputs: the state. */
-function updateGraph(step: Step, { form }: Pick<StepOptions, 'form'>): Model {
-  return makeModel({
-    name: 'update',
-    inputs: [
-      ...step.state.map((one) => valueInfo(one.before, 'float32', dimsOf(one))),
-      valueInfo(step.gradients, 'float32', [form.parameters.count]),
-      ...(step.statistics === undefined ? [] : [valueInfo(step.statistics, 'float32', [form.statistics.count])]),
-      valueInfo(step.learningRate, 'float32', []),
-    ],
-    outputs: step.state.map((one) => valueInfo(one.after, 'float32', dimsOf(one))),
-    ...step.update,
-  })
 }
 
 /** The rows of a batch in parts of equal size. */

@@ -1,7 +1,7 @@
 // What takes training from step to step: an interface, as steps can run in one graph, in two, or on many machines; and
 // how state becomes tensors and comes back.
 import type { Tensor } from '../tensor/tensor.js'
-import { STATE, type CarriedState } from './step.js'
+import { STATE, type Carried, type CarriedState } from './step.js'
 import type { TrainingForm } from './training-form.js'
 
 /** Columns of the rows of one step. */
@@ -23,14 +23,14 @@ export interface Advance {
 
 export interface StepEngine {
   /** What is carried from step to step. */
-  readonly state: readonly CarriedState[]
+  readonly state: readonly Carried[]
   /** Takes one step for each batch, with the learning rate of the same index. `from` stays as it is. */
   advance(from: TrainState, batches: readonly Batch[], learningRates: readonly number[]): Promise<Advance>
   release(): Promise<void>
 }
 
 /** The state before the first step. */
-export function initialState({ initial }: TrainingForm, carried: readonly CarriedState[]): TrainState {
+export function initialState({ initial }: TrainingForm, carried: readonly Carried[]): TrainState {
   const values = carried.filter(({ name }) => name !== STATE.step).map(({ name, count, initial: value }) => [name, new Float32Array(count ?? 1).fill(value)])
   const vectors = Object.fromEntries(values) as Record<string, Float32Array<ArrayBuffer>>
   return {
@@ -61,6 +61,6 @@ export function carriedResults(
 }
 
 /** Dims of the tensor that holds carried state. */
-export function dimsOf({ count }: CarriedState): number[] {
+export function dimsOf({ count }: Carried): number[] {
   return count === undefined ? [] : [count]
 }

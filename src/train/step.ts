@@ -11,7 +11,7 @@ import { emitBackward } from './backward.js'
 import type { Tensors } from './gradient.js'
 import { emitIsFinite, emitKept, emitNextScale, emitUnscaled, type LossScaleOptions } from './loss-scale.js'
 import type { Optimizer } from './optimizers/optimizer.js'
-import type { Layout } from './parameters.js'
+import { dividedLayout, type Layout } from './parameters.js'
 import { observeTensors } from './tensors.js'
 import { startOf, type TrainingForm } from './training-form.js'
 
@@ -32,18 +32,25 @@ export interface StepOptions {
   autocast?: Pick<AutocastOptions, 'level' | 'emulated'> | undefined
   /** Multiplies the loss for the backward pass, and leaves steps out whose gradients overflow. */
   lossScale?: LossScaleOptions | undefined
+  /** Multiply gradients by a weight that comes in from outside. */
+  weighted?: boolean
+  /** Vectors that the gradients are handed over in; default: 1. */
+  buckets?: number
 }
 
 /** What is carried from one step to the next. */
-export interface CarriedState {
+export interface Carried {
   name: string
-  /** The tensors that hold it before and after a step. */
-  before: string
-  after: string
   /** Elements of a vector; undefined for a scalar. */
   count: number | undefined
   /** Value of all elements at the start; parameters and statistics start with the model's own. */
   initial: number
+}
+
+export interface CarriedState extends Carried {
+  /** The tensors that hold it before and after a step. */
+  before: string
+  after: string
 }
 
 interface Part {
@@ -53,10 +60,14 @@ interface Part {
 
 export interface Step {
   state: readonly CarriedState[]
-  /** Reads parameters, statistics and the loss scale; writes the three tensors below. */
+  /** Reads parameters, statistics, the loss scale and the weight; writes the tensors below. */
   gradient: Part
-  /** Flat vector of the (scaled) loss' gradients by all parameters. */
-  gradients: string
+  /** Scalar that multiplies gradients; undefined where they are not weighted. */
+  weight: string | undefined
+  /** Flat vectors of the (scaled) loss' gradients by all parameters, one a bucket, as `buckets` says. */
+  gradients: readonly string[]
+  /** The parameters of each bucket: runs of their order, the last ones first, as their gradients are done first. */
+  buckets: readonly Layout[]
   /** Flat vector of statistics as this batch moves them; undefined where there are none. */
   statistics: string | undefined
   /** Scalar, not scaled. */
@@ -78,25 +89,23 @@ export const STATE = { parameters: 'parameters', statistics: 'statistics', step:
 export async function buildStep(options: StepOptions): Promise<Step> {
   const forward = await withLoss(options)
   const { unique, loss } = forward
-  const { form, optimizer, lossScale } = options
-  const carried = (name: string, count: number | undefined, initial = 0): CarriedState => ({
-    name,
-    count,
-    initial,
-    before: unique(`${name}::before`),
-    after: unique(`${name}::after`),
-  })
-  const state = [
+  const state = carriedBy(options).map((one) => ({ ...one, before: unique(`${one.name}::before`), after: unique(`${one.name}::after`) }))
+  const gradient = emitGradient(options, forward, state)
+  const learningRate = unique('learning_rate')
+  const update = emitUpdate(options, { ...gradient, state, learningRate, unique })
+  return { state, ...gradient, loss, update, learningRate, unique }
+}
+
+/** What steps carry, in the order of their graphs. */
+export function carriedBy({ form, optimizer, lossScale }: Pick<StepOptions, 'form' | 'optimizer' | 'lossScale'>): Carried[] {
+  const carried = (name: string, count: number | undefined, initial = 0): Carried => ({ name, count, initial })
+  return [
     carried(STATE.parameters, form.parameters.count),
     ...(form.statistics.count === 0 ? [] : [carried(STATE.statistics, form.statistics.count)]),
     carried(STATE.step, undefined),
     ...(lossScale === undefined ? [] : [carried(STATE.scale, undefined, lossScale.initial), carried(STATE.goodSteps, undefined)]),
     ...optimizer.slots.map((slot) => carried(slot, form.parameters.count)),
   ]
-  const gradient = emitGradient(options, forward, state)
-  const learningRate = unique('learning_rate')
-  const update = emitUpdate(options, { ...gradient, state, learningRate, unique })
-  return { state, ...gradient, loss, update, learningRate, unique }
 }
 
 interface Forward extends Part {
@@ -128,26 +137,25 @@ async function withLoss({ form, batch, loss: emitLoss, autocast: casting }: Step
 }
 
 function emitGradient(
-  { form, lossScale }: StepOptions,
+  { form, lossScale, weighted = false, buckets: count = 1 }: StepOptions,
   { unique, emit, nodes, initializers, tensors, loss }: Forward,
   state: readonly CarriedState[],
-): Pick<Step, 'gradient' | 'gradients' | 'statistics'> {
+): Pick<Step, 'gradient' | 'weight' | 'gradients' | 'buckets' | 'statistics'> {
   const before = beforeOf(state)
   const opening = new Emitter(unique)
   emitSlices(opening, before(STATE.parameters), form.parameters)
   if (form.statistics.count > 0) emitSlices(opening, before(STATE.statistics), form.statistics)
   const wanted = form.parameters.tensors.map(({ name }) => name)
-  const backward = emitBackward({
-    nodes: [...nodes, ...emit.nodes],
-    loss,
-    wanted,
-    tensors,
-    emit,
-    ...(lossScale === undefined ? {} : { seed: before(STATE.scale) }),
-  })
-  const gradients = emitFlat(
-    emit,
-    wanted.map((name) => backward.get(name) as string),
+  const weight = weighted ? unique('weight') : undefined
+  const factors = [...(lossScale === undefined ? [] : [before(STATE.scale)]), ...(weight === undefined ? [] : [weight])]
+  const seed = factors.length < 2 ? factors[0] : emit.op('Mul', factors)
+  const backward = emitBackward({ nodes: [...nodes, ...emit.nodes], loss, wanted, tensors, emit, ...(seed === undefined ? {} : { seed }) })
+  const buckets = dividedLayout(form.parameters, count).toReversed()
+  const gradients = buckets.map((bucket) =>
+    emitFlat(
+      emit,
+      bucket.tensors.map(({ name }) => backward.get(name) as string),
+    ),
   )
   const statistics = form.statistics.count === 0 ? undefined : emitFlat(emit, form.updatedStatistics)
   return {
@@ -155,7 +163,9 @@ function emitGradient(
       nodes: [...opening.nodes, ...nodes, ...emit.nodes],
       initializers: [...initializers, ...opening.initializers, ...emit.initializers],
     },
+    weight,
     gradients,
+    buckets,
     statistics,
   }
 }
@@ -167,7 +177,8 @@ function emitUpdate(
   const before = beforeOf(state)
   const emit = new Emitter(unique)
   const step = emit.op('Add', [before(STATE.step), emit.scalar(1)])
-  const flat = lossScale === undefined ? given.gradients : emitUnscaled(emit, given.gradients, before(STATE.scale))
+  const gradients = given.gradients.length === 1 ? (given.gradients[0] as string) : emit.op('Concat', given.gradients.toReversed(), { attributes: { axis: 0 } })
+  const flat = lossScale === undefined ? gradients : emitUnscaled(emit, gradients, before(STATE.scale))
   const updated = optimizer.emit(emit, {
     parameters: before(STATE.parameters),
     gradients: clip === undefined ? flat : clip(emit, flat),
@@ -182,7 +193,7 @@ function emitUpdate(
     ...optimizer.slots.map((slot, index) => [slot, updated.slots[index] as string] as const),
   ])
   if (lossScale !== undefined) {
-    const finite = emitIsFinite(emit, given.gradients)
+    const finite = emitIsFinite(emit, gradients)
     const kept = emitKept(emit, finite, { after: [...results.values()], before: [...results.keys()].map(before) })
     for (const [index, name] of [...results.keys()].entries()) results.set(name, kept[index] as string)
     const next = emitNextScale(emit, finite, { scale: before(STATE.scale), goodSteps: before(STATE.goodSteps) }, lossScale)

@@ -26,10 +26,10 @@ export interface TrainOptions {
   seed: number
   /** News come at every multiple of this many steps, beside others; default: only at the end. */
   newsEvery?: number
-  clip?: EmitGradients
+  clip?: EmitGradients | undefined
   /** What is computed in float16; parameters, optimizer and the model that comes out stay float32. */
-  autocast?: AutocastLevel
-  lossScale?: LossScaleOptions
+  autocast?: AutocastLevel | undefined
+  lossScale?: LossScaleOptions | undefined
   /** Parts that a batch is computed in, one after the other, which takes less memory; divides `batchSize`. Default: 1. */
   parts?: number
   /** Names of weights that stay as they are; `*` stands for any part. */
@@ -40,6 +40,8 @@ export interface TrainOptions {
   threads?: number
   /** State to go on from; default: the model's values, at step 0. */
   resume?: TrainState
+  /** Takes the steps in place of an engine of this process; the form says what is trained, and how it starts. */
+  openEngine?(form: TrainingForm): StepEngine | Promise<StepEngine>
   signal?: AbortSignal
 }
 
@@ -71,7 +73,7 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, v
   const batch = partOf(first, options)
   const { model, freeze, statistics } = options
   const form = await trainingForm(model, { batch, freeze, ...(statistics === undefined ? {} : { statistics }) })
-  const engine = await openEngine(options, { form, batch })
+  const engine = await (options.openEngine?.(form) ?? openEngine(options, { form, batch }))
   const perRun = Math.max(1, Math.min(STEPS_PER_RUN, Math.floor(RUN_BYTES / bytesOf(first))))
   try {
     let state = options.resume ?? initialState(form, engine.state)

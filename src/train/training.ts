@@ -9,20 +9,16 @@ import { holdOutRows, subset, type Dataset } from './dataset.js'
 import { evaluate, labelledRows, LABELS } from './evaluate.js'
 import { joinFeatures, type Features } from './features.js'
 import { fit, type FitNews, type FitState } from './fit.js'
-import { emitClip } from './gradient-clipping.js'
-import { withPairs } from './losses/feature-pairs.js'
-import { featurePairsOf, lossOf, type LossOptions } from './losses/table.js'
-import { withMovingAverage } from './moving-average.js'
+import { featurePairsOf } from './losses/table.js'
 import type { NetworkSpec } from './networks.js'
-import { optimizerOf } from './optimizers/table.js'
 import { optionError } from './options.js'
 import { trainableParameters } from './parameters.js'
-import { precisionOf } from './precision.js'
+import { parallelEngine } from './parallel/parallel-engine.js'
 import { pupilOf, type GivenStudent, type Pupil } from './pupil.js'
 import { scheduleOf } from './schedule.js'
 import type { TrainingSettings } from './settings.js'
-import type { EmitLoss } from './step.js'
-import { teacherColumn, withTeacher } from './teacher.js'
+import { byLabels, lossFor, stepOptions, type StepSettings } from './step-settings.js'
+import { withTeacher } from './teacher.js'
 import type { Model } from './training-form.js'
 
 export interface TrainingOptions {
@@ -75,32 +71,35 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
     const training = subset(data, parts.train)
     const shown = augmented ? withAugmentation(training, input, settings.augment, settings.seed) : training
     const answered = (of: Dataset, keep: boolean) => (teacher === undefined ? of : withTeacher(of, teacher, { outputs: told, keep }))
-    const loss = withPairs(lossFor(options, { output, labelled: LABELS in first }), features?.pairs ?? [])
-    const byLabels = (settings.loss ?? defaultLoss(student)).kind === 'cross-entropy'
+    const step: StepSettings = {
+      settings,
+      prediction: output,
+      labelled: LABELS in first,
+      ...(student === undefined ? {} : { teacher: options.output }),
+      pairs: features?.pairs ?? [],
+    }
+    const trained = features?.student ?? pupil.model
     const batchSize = Math.min(settings.batchSize, training.rows)
     const steps = Math.max(1, Math.round((settings.epochs * training.rows) / batchSize))
-    const optimizer = optimizerOf(settings.optimizer)
     const schedule = scheduleOf(settings.schedule)
     const heldOut = answered(subset(data, parts.heldOut), true)
     const fitted = await fit({
-      model: features?.student ?? pupil.model,
+      model: trained,
       data: answered(shown, !augmented),
       heldOut,
       output,
-      loss,
-      ...(byLabels ? { counted: labelledRows } : {}),
-      optimizer: settings.average === 0 ? optimizer : withMovingAverage(optimizer, settings.average),
-      learningRate: (step) => settings.learningRate * schedule(step, steps),
+      ...stepOptions(step),
+      ...(byLabels(step) ? { counted: labelledRows } : {}),
+      learningRate: (done) => settings.learningRate * schedule(done, steps),
       batchSize,
       parts: settings.parts,
       steps,
       seed: settings.seed,
       threads,
       freeze: settings.freeze,
-      ...(settings.precision === undefined ? {} : precisionOf(settings.precision)),
-      ...(settings.clipNorm === 0 ? {} : { clip: (emit, gradients) => emitClip(emit, gradients, settings.clipNorm).gradients }),
       ...(settings.patience === 0 ? {} : { patience: settings.patience }),
       ...(resume === undefined ? {} : { resume }),
+      ...parallelEngine({ model: trained, step, threads }),
       ...(signal === undefined ? {} : { signal }),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
       ...(options.onCheckpoint === undefined ? {} : { onCheckpoint: options.onCheckpoint }),
@@ -112,7 +111,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
         : await evaluate({
             model: options.model,
             data: heldOut,
-            loss: lossFor({ ...options, settings: { ...settings, loss: { kind: 'cross-entropy' } } }, { output: options.output, labelled: true }),
+            loss: lossFor({ settings: { ...settings, loss: { kind: 'cross-entropy' } }, prediction: options.output, labelled: true, pairs: [] }),
             batchSize,
             output: options.output,
             counted: labelledRows,
@@ -133,20 +132,6 @@ async function featuresOf(
 ): Promise<Features | undefined> {
   const pairs = featurePairsOf(settings.loss)
   return pairs.length === 0 ? undefined : joinFeatures({ student, teacher }, { pairs, feeds: first, seed: settings.seed })
-}
-
-function defaultLoss(student: unknown): LossOptions {
-  return { kind: student === undefined ? 'cross-entropy' : 'distillation' }
-}
-
-function lossFor({ settings, student, output: taught }: TrainingOptions, { output, labelled }: { output: string; labelled: boolean }): EmitLoss {
-  const options = settings.loss ?? defaultLoss(student)
-  const loss = lossOf(options)
-  const byLabels = options.kind === 'cross-entropy'
-  if (!labelled && (byLabels || student === undefined))
-    throw optionError('/data', `its rows have no labels, which ${student === undefined ? 'training without a teacher' : 'the loss cross-entropy'} needs`)
-  const target = byLabels || student === undefined ? LABELS : teacherColumn(taught)
-  return (emit, tensors) => loss(emit, { prediction: output, target, tensors, ...(labelled && !byLabels ? { labels: LABELS } : {}) })
 }
 
 function weightsOf(model: Model): number {

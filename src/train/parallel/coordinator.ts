@@ -1,0 +1,170 @@
+// Training divided over ranks, as an engine of steps: each step's rows are divided over them, and the result is that of
+// one process, whoever takes part. It has the data and the state, and computes no steps. A round in which a rank is
+// lost begins again with those left; ranks that join are members from the next one on.
+import { FlyweightError } from '../../errors.js'
+import type { Carried } from '../step.js'
+import type { Advance, Batch, StepEngine, TrainState } from '../step-engine.js'
+import { divideRows } from './divide-rows.js'
+import type { FromRank, RankPlan, Round, ShareOfStep } from './messages.js'
+import { OpenRound, type Done } from './open-round.js'
+import type { RankLink, Ranks } from './ranks.js'
+
+export interface CoordinatorOptions {
+  ranks: Ranks
+  plan: RankPlan
+  state: readonly Carried[]
+  /** How long to wait for a rank where there is none. */
+  waitMs: number
+}
+
+/** Faults of the training rather than of a rank: every rank would find them. */
+const FAULTS: ReadonlySet<string> = new Set(['invalid_model', 'invalid_input'])
+
+interface Member {
+  ready: boolean
+  /** The last completed round that it was in. */
+  completed?: number
+}
+
+class RankLost extends Error {}
+
+export function openCoordinator(options: CoordinatorOptions): StepEngine {
+  return new Coordinator(options)
+}
+
+class Coordinator implements StepEngine {
+  readonly state: readonly Carried[]
+  readonly #ranks: Ranks
+  readonly #plan: RankPlan
+  readonly #waitMs: number
+  readonly #members = new Map<RankLink, Member>()
+  #rounds = 0
+  #open: OpenRound | undefined
+  /** The last round that was completed, and the state at its end. */
+  #last: { round: number; state: TrainState } | undefined
+  #fault: FlyweightError | undefined
+  #lost = ''
+  #changed = () => {}
+
+  constructor({ ranks, plan, state, waitMs }: CoordinatorOptions) {
+    this.state = state
+    this.#ranks = ranks
+    this.#plan = plan
+    this.#waitMs = waitMs
+    ranks.listen({
+      join: (link) => this.#welcome(link),
+      message: (link, message) => this.#receive(link, message),
+      leave: (link, reason) => this.#lose(link, reason),
+    })
+    for (const link of ranks.links) this.#welcome(link)
+  }
+
+  async advance(from: TrainState, batches: readonly Batch[], learningRates: readonly number[]): Promise<Advance> {
+    for (;;) {
+      const members = await this.#present()
+      try {
+        return await this.#round(from, { batches, learningRates, members })
+      } catch (error) {
+        if (!(error instanceof RankLost)) throw error
+      }
+    }
+  }
+
+  release(): Promise<void> {
+    return this.#ranks.release()
+  }
+
+  #welcome(link: RankLink): void {
+    this.#members.set(link, { ready: false })
+    link.send({ kind: 'setup', plan: this.#plan })
+  }
+
+  #receive(link: RankLink, message: FromRank): void {
+    const member = this.#members.get(link)
+    if (member === undefined) return
+    if (message.kind === 'failed') return this.#fail(link, message)
+    if (message.kind !== 'ready') return this.#open?.receive(link, message)
+    member.ready = true
+    this.#changed()
+  }
+
+  #fail(link: RankLink, { round, code, message }: Extract<FromRank, { kind: 'failed' }>): void {
+    if (round !== undefined && round !== this.#open?.number) return
+    if (FAULTS.has(code)) {
+      this.#fault = new FlyweightError(code, message)
+      this.#open?.fail(this.#fault)
+      this.#changed()
+    } else {
+      link.send({ kind: 'stop' })
+      this.#lose(link, message)
+    }
+  }
+
+  #lose(link: RankLink, reason: string): void {
+    if (!this.#members.delete(link)) return
+    this.#lost = `; the last one lost was ${link.id}: ${reason}`
+    if (this.#open?.members.includes(link)) this.#open.fail(new RankLost())
+    this.#changed()
+  }
+
+  /** Those who can take part; at first, all that are there are waited for. */
+  async #present(): Promise<RankLink[]> {
+    let waited = false
+    for (;;) {
+      if (this.#fault !== undefined) throw this.#fault
+      const members = [...this.#members]
+      const ready = members.filter(([, member]) => member.ready).map(([link]) => link)
+      if (ready.length > 0 && (ready.length === members.length || this.#last !== undefined)) return ready
+      if (members.length === 0 && waited) throw new FlyweightError('internal', `no rank is left to train on${this.#lost}`)
+      await new Promise<void>((resolve) => {
+        const timer = members.length === 0 ? setTimeout(resolve, this.#waitMs) : undefined
+        this.#changed = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+      waited = members.length === 0
+    }
+  }
+
+  async #round(
+    from: TrainState,
+    { batches, learningRates, members: present }: { batches: readonly Batch[]; learningRates: readonly number[]; members: RankLink[] },
+  ): Promise<Advance> {
+    const shares = batches.map((batch) => divideRows(batch, present.length))
+    const members = present.slice(0, shares[0]?.length)
+    const number = ++this.#rounds
+    const round = new OpenRound(number, members)
+    this.#open = round
+    for (const [index, link] of members.entries()) {
+      const steps = shares.map((share, step): ShareOfStep => {
+        const { rows, share: weight } = share[index] as { rows: Batch; share: number }
+        return { rows, weight, learningRate: learningRates[step] as number }
+      })
+      link.send({ kind: 'round', round: number, ...this.#startOf(link, from), steps, report: index === 0 })
+    }
+    try {
+      const done = await round.result
+      for (const link of members) this.#members.set(link, { ready: true, completed: number })
+      const { state } = done[0] as Done
+      this.#last = { round: number, state: state as TrainState }
+      const losses = new Float32Array(batches.length)
+      for (const [index, one] of done.entries()) {
+        for (const [step, loss] of one.losses.entries()) losses[step]! += loss * (shares[step]?.[index]?.share as number)
+      }
+      return { state: this.#last.state, losses }
+    } catch (error) {
+      for (const link of members) if (this.#members.has(link)) link.send({ kind: 'abandon', round: number })
+      throw error
+    } finally {
+      this.#open = undefined
+    }
+  }
+
+  /** What a rank begins with: the state only where it does not have it. */
+  #startOf(link: RankLink, state: TrainState): Pick<Round, 'from' | 'state'> {
+    const last = this.#last
+    if (last !== undefined && last.state === state && this.#members.get(link)?.completed === last.round) return { from: last.round }
+    return { from: undefined, state }
+  }
+}

@@ -1,0 +1,131 @@
+// The program of a rank: computes rounds of steps on the rows it gets, and agrees with the others on gradients. Speaks
+// through a port, so that it is the same in a thread and on another machine. It blocks its thread while it computes.
+import { FlyweightError, messageOf } from '../../errors.js'
+import { STATE } from '../step.js'
+import type { TrainState } from '../step-engine.js'
+import { divideRows } from './divide-rows.js'
+import type { FromRank, RankPlan, Round, ShareOfStep, ToRank, Vector } from './messages.js'
+import { openReplica, type Replica } from './replica.js'
+import { Answers } from './answers.js'
+
+export interface RankPort {
+  send(message: FromRank): void
+  /** Called once. Messages come in the order they were sent. */
+  listen(onMessage: (message: ToRank) => void): void
+  /** After the last message has been sent. */
+  close(): void
+}
+
+/** Serves a coordinator until it says stop. */
+export function runRank(port: RankPort): void {
+  const rank: Rank = { port, states: new Map(), plan: undefined, replica: undefined }
+  const open = new Map<number, Answers>()
+  let turn: Promise<void> = Promise.resolve()
+  const inTurn = (work: () => unknown, round?: number) => {
+    turn = turn.then(work).then(undefined, (error: unknown) => {
+      const code = error instanceof FlyweightError ? error.code : 'internal'
+      port.send({ kind: 'failed', ...(round === undefined ? {} : { round }), code, message: messageOf(error) })
+    })
+  }
+  port.listen((message) => {
+    switch (message.kind) {
+      case 'setup':
+        return inTurn(() => {
+          rank.plan = message.plan
+          rank.replica = openReplica(message.plan)
+          port.send({ kind: 'ready' })
+        })
+      case 'round': {
+        const answers = new Answers()
+        open.set(message.round, answers)
+        return inTurn(async () => {
+          await computeRound(rank, message, answers).catch((error: unknown) => {
+            if (!answers.abandoned) throw error
+          })
+          open.delete(message.round)
+        }, message.round)
+      }
+      case 'reduced':
+      case 'gathered':
+        return open.get(message.round)?.put(message)
+      case 'abandon':
+        return open.get(message.round)?.abandon()
+      case 'stop':
+        for (const answers of open.values()) answers.abandon()
+        return inTurn(async () => {
+          await rank.replica?.release()
+          port.close()
+        })
+    }
+  })
+}
+
+interface Rank {
+  port: RankPort
+  plan: RankPlan | undefined
+  replica: Replica | undefined
+  /** Ends of rounds that the next one may start from. */
+  states: Map<number, TrainState>
+}
+
+async function computeRound(rank: Rank, { round, from, state: given, steps, report }: Round, answers: Answers): Promise<void> {
+  let state = startOf(rank, from, given)
+  const losses = new Float32Array(steps.length)
+  for (const [step, share] of steps.entries()) {
+    const done = await computeStep(rank, { state, share, round, step }, answers)
+    state = done.state
+    losses[step] = done.loss
+  }
+  rank.states.set(round, state)
+  rank.port.send({ kind: 'done', round, losses, ...(report ? { state } : {}) })
+}
+
+/** Forgets what no later round can start from: rounds that were abandoned, and those before `from`. */
+function startOf({ states }: Rank, from: number | undefined, given: TrainState | undefined): TrainState {
+  const known = from === undefined ? undefined : states.get(from)
+  states.clear()
+  if (from !== undefined && known !== undefined) states.set(from, known)
+  const vectors = { ...known?.vectors, ...given?.vectors }
+  const step = given?.step ?? known?.step
+  if (step === undefined) throw new FlyweightError('internal', `the rank was told to go on from round ${from}, which it does not have`)
+  return { step, vectors }
+}
+
+interface StepOfRound {
+  state: TrainState
+  share: ShareOfStep
+  round: number
+  step: number
+}
+
+async function computeStep(rank: Rank, { state, share, round, step }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
+  const replica = rank.replica as Replica
+  const parts = divideRows(share.rows, rank.plan?.step.settings.parts ?? 1)
+  const sums: Vector[] = []
+  let loss = 0
+  let statistics = state.vectors[STATE.statistics]
+  for (const [index, part] of parts.entries()) {
+    answers.check()
+    const onBucket = (bucket: number, vector: Vector) => {
+      const sum = sums[bucket] === undefined ? vector : addTo(sums[bucket], vector)
+      sums[bucket] = sum
+      if (index === parts.length - 1) rank.port.send({ kind: 'bucket', round, step, bucket, vector: sum })
+    }
+    // Each part goes on from the statistics of the one before.
+    const from = statistics === undefined ? state : { step: state.step, vectors: Object.assign({}, state.vectors, { [STATE.statistics]: statistics }) }
+    const result = await replica.gradients(from, { rows: part.rows, weight: part.share * share.weight }, onBucket)
+    loss += part.share * result.loss
+    statistics = result.statistics
+  }
+  const buckets = sums.length
+  if (statistics !== undefined) rank.port.send({ kind: 'bucket', round, step, bucket: buckets, vector: statistics.map((value) => value * share.weight) })
+  const reduced: Vector[] = []
+  for (let bucket = 0; bucket < buckets + (statistics === undefined ? 0 : 1); bucket++) reduced.push(await answers.take(step, bucket))
+  const next = await replica.update(state, { buckets: reduced.slice(0, buckets), statistics: reduced[buckets], learningRate: share.learningRate })
+  return { state: next, loss }
+}
+
+function addTo(sum: Vector, values: Vector): Vector {
+  for (let at = 0; at < sum.length; at++) sum[at]! += values[at] as number
+  return sum
+}
