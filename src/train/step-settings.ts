@@ -22,7 +22,7 @@ export interface StepSettings {
   /** Whether rows have labels. */
   labelled: boolean
   /** Inner tensors that the loss compares, too. */
-  pairs: readonly ComparedPair[]
+  pairs?: readonly ComparedPair[]
 }
 
 /** @throws FlyweightError `invalid_input` for a loss that needs labels where there are none */
@@ -39,7 +39,7 @@ export function stepOptions(step: StepSettings): Pick<TrainOptions, 'loss' | 'op
 
 /** @throws FlyweightError `invalid_input` for a loss that needs labels where there are none */
 export function lossFor(step: StepSettings): EmitLoss {
-  const { teacher, prediction, labelled, pairs } = step
+  const { teacher, prediction, labelled, pairs = [] } = step
   const loss = lossOf(optionsOf(step))
   const labels = byLabels(step)
   if (!labelled && (labels || teacher === undefined))

@@ -111,7 +111,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
         : await evaluate({
             model: options.model,
             data: heldOut,
-            loss: lossFor({ settings: { ...settings, loss: { kind: 'cross-entropy' } }, prediction: options.output, labelled: true, pairs: [] }),
+            loss: lossFor({ settings: { ...settings, loss: { kind: 'cross-entropy' } }, prediction: options.output, labelled: true }),
             batchSize,
             output: options.output,
             counted: labelledRows,
