@@ -44,7 +44,7 @@ export function cutStages(model: ModelProto & { graph: GraphProto }, options: Cu
 }
 
 /** @throws FlyweightError `invalid_plan` naming the first value that would have to go back */
-function checkForward({ nodes, values }: Dataflow, assignment: readonly number[]): void {
+export function checkForward({ nodes, values }: Dataflow, assignment: readonly number[]): void {
   for (const { name, producer, consumers } of values) {
     if (producer === undefined) continue
     const [from, back] = [assignment[producer] as number, consumers.find((consumer) => (assignment[consumer] as number) < (assignment[producer] as number))]
@@ -58,7 +58,7 @@ function checkForward({ nodes, values }: Dataflow, assignment: readonly number[]
 }
 
 /** How a node is named to people: by what it writes where it has no name. */
-function labelOf({ name, opType, output }: NodeProto): string {
+export function labelOf({ name, opType, output }: NodeProto): string {
   return `node "${name || (output[0] ?? '')}" (${opType})`
 }
 
