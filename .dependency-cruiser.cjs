@@ -9,13 +9,14 @@ const layers = {
   runtime: ['onnx', 'tensor'],
   train: ['onnx', 'runtime', 'tensor'],
   shard: ['onnx', 'runtime', 'tensor'],
+  cluster: ['train', 'tensor'],
   compress: ['onnx', 'runtime', 'tensor'],
   registry: ['wire', 'onnx', 'tensor'],
   serving: ['registry', 'runtime', 'tensor'],
-  jobs: ['compress', 'train', 'registry', 'runtime', 'onnx', 'tensor'],
+  jobs: ['cluster', 'compress', 'train', 'registry', 'runtime', 'onnx', 'tensor'],
   http: ['serving', 'registry', 'jobs', 'train', 'wire', 'tensor', 'chart', 'config'],
   telemetry: ['serving', 'config'],
-  cli: ['app', 'config', 'compress', 'train', 'onnx', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
+  cli: ['app', 'config', 'cluster', 'compress', 'train', 'onnx', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
 }
 
 const pathOf = (name) => `^src/${name}(/|\\.ts$)`
@@ -63,6 +64,7 @@ module.exports = {
     only('fastify-in-http', 'fastify|@fastify', ['^src/http/', '^src/app\\.ts$'], 'Fastify stays in the door and the composition root'),
     only('runtime-in-session', 'onnxruntime-node|onnxruntime-common', ['^src/runtime/session\\.ts$'], 'One file knows the runtime binding'),
     only('sqlite-in-two-files', 'libsql', ['^src/registry/catalog\\.ts$', '^src/jobs/sqlite-queue\\.ts$'], 'SQLite stays behind the catalog and the queue'),
+    only('redis-in-cluster', 'ioredis', ['^src/cluster/connection\\.ts$'], 'Redis stays behind the connections of cluster'),
     only('telemetry-libraries', 'prom-client|pino', ['^src/telemetry/'], 'Metrics and logging libraries stay in telemetry'),
     only('terminal-libraries', 'commander|cli-progress', ['^src/cli/', '^src/main\\.ts$'], 'Terminal libraries stay in the command line'),
     {

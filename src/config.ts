@@ -57,6 +57,10 @@ const ConfigSchema = Type.Object(
       },
       strict,
     ),
+    training: Type.Object(
+      { redis: Type.String({ default: '', description: 'redis://host:port through which workers of other machines join trainings that name a group' }) },
+      strict,
+    ),
     log: Type.Object({ level: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { default: 'info' }) }, strict),
   },
   strict,

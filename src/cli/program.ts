@@ -10,6 +10,7 @@ import { serve, version, type ServeFlags } from './serve.js'
 import { parseBytes } from './table.js'
 import type { TrainFlags } from './training-flags.js'
 import { openTerminal, type Terminal } from './terminal.js'
+import type { WorkerFlags } from './worker.js'
 
 interface ClientFlags {
   url: string
@@ -33,6 +34,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addModels(program)
   addCompress(program, done)
   addTrain(program)
+  addWorker(program)
   addInfer(program)
   addJobs(program)
   addDoctor(program, done)
@@ -57,6 +59,7 @@ function addServe(program: Command, done: (code: number) => void): void {
     .option('--memory <bytes>', 'memory budget of loaded models, e.g. 512MB', size)
     .option('--lanes <number>', 'worker threads that run models', integer)
     .option('--device <name>', 'cpu, webgpu:0, cuda:N or tensorrt:N')
+    .option('--redis <url>', 'redis://host:port through which workers of other machines join trainings')
     .option('--config <file>', 'YAML configuration (default: config/flyweight.yaml where it exists)')
     .addOption(new Option('--log-level <level>', 'least severe level that is logged').choices(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']))
     .option('--print-config', 'print the effective configuration and exit')
@@ -160,6 +163,21 @@ function addTrain(program: Command): void {
     const { train } = await import('./train.js')
     return train(terminal, connect(flags.url), model, flags)
   })
+}
+
+function addWorker(program: Command): void {
+  program
+    .command('worker')
+    .description('compute for trainings on other machines, which it finds through Redis, until it is stopped')
+    .option('--redis <url>', 'redis://[user:password@]host:port; default: training.redis of the configuration')
+    .option('--group <name>', 'trainings of this group only (default: any)')
+    .option('--threads <number>', 'threads that compute (default: 1)', integer)
+    .option('--config <file>', 'YAML configuration (default: config/flyweight.yaml where it exists)')
+    .option('--json', 'JSON lines')
+    .action(async (flags: WorkerFlags & { json?: boolean }) => {
+      const { worker } = await import('./worker.js')
+      await worker(openTerminal(flags), flags)
+    })
 }
 
 interface InferOptions extends ClientFlags {

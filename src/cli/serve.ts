@@ -7,6 +7,7 @@ import type { App } from '../app.js'
 import { loadConfig, type Config, type ConfigOverrides } from '../config.js'
 import { messageOf } from '../errors.js'
 import { banner, suggestedCurl } from './banner.js'
+import { configFile } from './config-file.js'
 import { relaunchTuned } from './relaunch.js'
 import { openTerminal, type Terminal } from './terminal.js'
 
@@ -18,6 +19,7 @@ export interface ServeFlags {
   memory?: number
   lanes?: number
   device?: string
+  redis?: string
   config?: string
   logLevel?: Config['log']['level']
   printConfig?: boolean
@@ -25,7 +27,6 @@ export interface ServeFlags {
 }
 
 const projectRoot = fileURLToPath(new URL('../..', import.meta.url))
-const DEFAULT_CONFIG_FILE = 'config/flyweight.yaml'
 /** A key press reaches the gateway twice, from the terminal and through npm; two signals this close are one. */
 const SAME_SIGNAL_MS = 500
 
@@ -34,7 +35,7 @@ export async function serve(flags: ServeFlags): Promise<number> {
   const terminal = openTerminal()
   const withBanner = flags.banner ?? terminal.interactive
   const config = loadConfig({
-    file: flags.config ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined),
+    file: configFile(flags.config),
     // A person at a terminal gets the banner and warnings, not a line a request, unless asked for.
     environment: withBanner && terminal.interactive ? { LOG_LEVEL: 'warn', ...process.env } : process.env,
     flags: overridesOf(flags),
@@ -62,6 +63,7 @@ function overridesOf(flags: ServeFlags): ConfigOverrides {
     models: given({ directory: flags.models }),
     data: given({ directory: flags.data }),
     serving: given({ memoryBudgetBytes: flags.memory, lanes: flags.lanes, device: flags.device }),
+    training: given({ redis: flags.redis }),
     log: given({ level: flags.logLevel }),
   }
 }
