@@ -86,6 +86,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     concurrency: config.jobs.concurrency,
     memoryBytes: config.jobs.memoryBytes,
     timeoutMs: config.jobs.timeoutMs,
+    redis: config.training.redis || undefined,
     log: logger,
     apply: (job, result) => {
       if (job.kind === 'train') return takeTrained(repository, result as TrainJobResult)
@@ -102,6 +103,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     captured: (model) => capture.rowsOf(model),
     threads,
     storeRoot: dataRoot,
+    groups: config.training.redis !== '',
     datasets: join(dataRoot, 'datasets'),
   })
   const services = { gateway, repository, catalog, jobs, store, builds, trainings, capture, metrics, config, logger, version }

@@ -153,6 +153,7 @@ function addTrain(program: Command): void {
       .option('--model-version <version>', 'version of a served model (default: the newest)')
       .option('-o, --out <file>', 'file or existing folder for the result (files only)')
       .option('--checkpoint <file>', 'keep the state here, and go on from it when started again (files only)')
+      .option('--redis <url>', 'redis://host:port through which workers join, where the settings name a group (files only)')
       .option('--plot <file>', 'draw the training curve into this .svg file', svgFile),
   ).action(async (model: string, flags: ClientFlags & TrainFlags) => {
     const terminal = openTerminal(flags)

@@ -1,6 +1,7 @@
 // `flyweight train file.onnx`: trains a model in a file further, or a student on what it answers, without a gateway.
 import { readFile, writeFile } from 'node:fs/promises'
 import { trainingPlot } from '../chart/training-plot.js'
+import { openGroup } from '../cluster/group.js'
 import { FlyweightError, messageOf } from '../errors.js'
 import { makeStudent, type FoundStudent } from '../jobs/students.js'
 import { trainingData } from '../jobs/training-data.js'
@@ -11,6 +12,7 @@ import { loadCheckpoint, saveCheckpoint } from '../train/checkpoint.js'
 import { completeSettings } from '../train/settings.js'
 import type { StudentSpec } from '../train/students.js'
 import { runTraining } from '../train/training.js'
+import { redisUrl } from './config-file.js'
 import { checkFolderOf, outputOf, sha256 } from './output-file.js'
 import type { Terminal } from './terminal.js'
 import { settingsOf, studentOf, type TrainFlags } from './training-flags.js'
@@ -31,6 +33,7 @@ export async function trainFile(terminal: Terminal, file: string, flags: TrainFl
   const { batchable } = signature
   const student = found === undefined ? undefined : await makeStudent(found, { teacher: model, samples, batchable, threads: 1 })
   const { checkpoint } = flags
+  const redis = settings.parallel.group === undefined ? undefined : redisUrl(flags)
   const resume = checkpoint === undefined ? undefined : await loadCheckpoint(checkpoint, subject)
   const bar = terminal.bar()
   const start = performance.now()
@@ -42,6 +45,7 @@ export async function trainFile(terminal: Terminal, file: string, flags: TrainFl
       ...(student === undefined ? {} : { student }),
       settings,
       threads: 1,
+      openGroup: redis === undefined ? undefined : (own, parallel) => openGroup(own, parallel, { redis, log: (line) => terminal.complain(line) }),
       ...(resume === undefined ? {} : { resume }),
       onProgress: ({ fraction, loss, epoch, point }) => {
         const share = point?.heldOut.accuracy

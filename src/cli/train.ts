@@ -13,9 +13,9 @@ import { trainingLines } from './training-report.js'
 
 /** @throws FlyweightError as the gateway refuses, or with the job's own code when it fails */
 export async function train(terminal: Terminal, gateway: GatewayClient, model: string, flags: TrainFlags): Promise<void> {
-  for (const flag of ['out', 'checkpoint'] as const) {
+  for (const flag of ['out', 'checkpoint', 'redis'] as const) {
     if (flags[flag] !== undefined)
-      throw new FlyweightError('invalid_input', `--${flag} came with a served model, expected only with a file: the gateway keeps both`)
+      throw new FlyweightError('invalid_input', `--${flag} came with a served model, expected only with a file: the gateway sees to it`)
   }
   if (flags.plot !== undefined) await checkFolderOf(flags.plot, '--plot')
   const common = {

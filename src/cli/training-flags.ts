@@ -14,6 +14,7 @@ export interface TrainFlags {
   out?: string
   plot?: string
   checkpoint?: string
+  redis?: string
   modelVersion?: string
 }
 

@@ -2,9 +2,8 @@
 // cluster/worker.ts's business.
 import { hostname } from 'node:os'
 import { runWorker, type WorkerEvent } from '../cluster/worker.js'
-import { loadConfig } from '../config.js'
 import { FlyweightError } from '../errors.js'
-import { configFile } from './config-file.js'
+import { redisUrl } from './config-file.js'
 import type { Terminal } from './terminal.js'
 
 export interface WorkerFlags {
@@ -19,12 +18,8 @@ export interface WorkerFlags {
  * @throws FlyweightError `invalid_config` where no Redis is given, or it refuses the worker for good
  */
 export async function worker(terminal: Terminal, flags: WorkerFlags): Promise<void> {
-  const { redis } = loadConfig({
-    file: configFile(flags.config),
-    environment: process.env,
-    ...(flags.redis === undefined ? {} : { flags: { training: { redis: flags.redis } } }),
-  }).training
-  if (redis === '') throw new FlyweightError('invalid_config', '--redis is missing, expected redis://host:port (or training.redis in the configuration)')
+  const url = redisUrl(flags)
+  if (url === undefined) throw new FlyweightError('invalid_config', '--redis is missing, expected redis://host:port (or training.redis in the configuration)')
   const stopped = new AbortController()
   for (const [signal, code] of [
     ['SIGTERM', 143],
@@ -38,7 +33,7 @@ export async function worker(terminal: Terminal, flags: WorkerFlags): Promise<vo
   const name = `${hostname()}:${process.pid}`
   if (terminal.interactive) terminal.print(`${name} looks for trainings${flags.group === undefined ? '' : ` of group ${flags.group}`}; Ctrl-C stops it`)
   await runWorker({
-    url: redis,
+    url,
     ...(flags.group === undefined ? {} : { group: flags.group }),
     threads: flags.threads ?? 1,
     name,

@@ -9,4 +9,6 @@ export interface JobContext {
   publish(news: unknown, resultSoFar: unknown): void
   /** Aborted when the job is cancelled or the gateway stops; the process is killed soon after. */
   signal: AbortSignal
+  /** URL of the Redis through which other machines take part; undefined where none is configured. */
+  redis?: string | undefined
 }

@@ -7,6 +7,8 @@ import type { JobKind, JobProgress } from './queue.js'
 export interface JobTask {
   kind: JobKind
   payload: unknown
+  /** URL; not part of the payload, as that is kept and shown, and this may have a password. */
+  redis?: string
 }
 export type JobMessage =
   | { progress: JobProgress; logLine?: string }
@@ -30,8 +32,8 @@ process.once('message', (task: JobTask) => {
     .then((message) => process.send?.(message, () => process.exit(0)))
 })
 
-async function run({ kind, payload }: JobTask): Promise<unknown> {
-  const context = channelContext()
+async function run({ kind, payload, redis }: JobTask): Promise<unknown> {
+  const context = { ...channelContext(), redis }
   switch (kind) {
     case 'compress':
       return (await import('./compress-job.js')).runCompressJob(payload as never, context)

@@ -19,6 +19,8 @@ export interface RunnerOptions {
   memoryBytes?: number
   /** Default one hour. */
   timeoutMs?: number
+  /** URL of the Redis through which other machines take part in jobs. */
+  redis?: string | undefined
 }
 
 const NICENESS = 10
@@ -60,12 +62,12 @@ export class JobRunner {
   }
 
   #launch(job: Job): void {
-    const { queue, memoryBytes = 4 * 2 ** 30, timeoutMs = 3_600_000, log } = this.#options
+    const { queue, memoryBytes = 4 * 2 ** 30, timeoutMs = 3_600_000, redis, log } = this.#options
     log.info({ job: job.id, kind: job.kind, attempt: job.attempts }, 'job started')
     let answer: Exclude<JobMessage, { progress: unknown } | { news: unknown }> | undefined
     const child = startChild({
       entry: new URL('./job-process.js', import.meta.url),
-      message: { kind: job.kind, payload: job.payload } satisfies JobTask,
+      message: { kind: job.kind, payload: job.payload, ...(redis === undefined ? {} : { redis }) } satisfies JobTask,
       memoryBytes,
       timeoutMs,
       niceness: NICENESS,

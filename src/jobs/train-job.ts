@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openGroup } from '../cluster/group.js'
 import { FlyweightError } from '../errors.js'
 import type { CurvePoint, Evaluation } from '../measurements.js'
 import { loadModel, saveModel } from '../onnx/load.js'
@@ -52,7 +53,7 @@ export interface TrainJobResult {
 export type ShownTraining = Omit<TrainJobResult, 'file'>
 
 /** @throws FlyweightError `invalid_input` for data that does not fit, `invalid_model` for a model that cannot be trained */
-export async function runTrainJob(payload: TrainPayload, { report, log, publish, signal }: JobContext): Promise<TrainJobResult> {
+export async function runTrainJob(payload: TrainPayload, { report, log, publish, signal, redis }: JobContext): Promise<TrainJobResult> {
   const { settings, signature, storeRoot } = payload
   report({ fraction: 0, step: 'reading data' })
   const samples = await loadSamples(payload.data, signature)
@@ -77,6 +78,7 @@ export async function runTrainJob(payload: TrainPayload, { report, log, publish,
     ...(student === undefined ? {} : { student }),
     settings,
     threads: payload.threads,
+    openGroup: redis === undefined ? undefined : (own, parallel) => openGroup(own, parallel, { redis, log }),
     signal,
     ...(resume === undefined ? {} : { resume }),
     onProgress: (news) => {

@@ -31,6 +31,8 @@ export interface TrainingsOptions {
   captured(model: ModelVersion): string | undefined
   threads: number
   storeRoot: string
+  /** Whether workers of other machines can join. */
+  groups: boolean
   /** Folder of the datasets that wishes may name. */
   datasets: string
 }
@@ -54,6 +56,13 @@ export class Trainings {
     const student = wish.student === undefined ? undefined : this.#studentOf(wish.student)
     const as = wish.as ?? (student === undefined ? model.name : `${model.name}-student`)
     if (!isModelName(as)) throw optionError('/as', `got ${JSON.stringify(as)}, expected letters, digits, ".", "_" and "-", at most 100`)
+    const settings = completeSettings(wish.settings ?? {})
+    const { group } = settings.parallel
+    if (group !== undefined && !this.#options.groups)
+      throw optionError(
+        '/training/parallel/group',
+        `got "${group}", but the gateway has no Redis that workers join through: training.redis of its configuration`,
+      )
     const payload: TrainPayload = {
       model: model.name,
       version: model.version,
@@ -62,7 +71,7 @@ export class Trainings {
       signature: model.signature,
       data: await this.#dataOf(model, wish.data ?? 'samples'),
       ...(student === undefined ? {} : { student }),
-      settings: completeSettings(wish.settings ?? {}),
+      settings,
       as,
       threads,
       storeRoot,

@@ -13,7 +13,7 @@ import { featurePairsOf } from './losses/table.js'
 import type { NetworkSpec } from './networks.js'
 import { optionError } from './options.js'
 import { trainableParameters } from './parameters.js'
-import { parallelEngine } from './parallel/parallel-engine.js'
+import { parallelEngine, type OpenGroup } from './parallel/parallel-engine.js'
 import { pupilOf, type GivenStudent, type Pupil } from './pupil.js'
 import { scheduleOf } from './schedule.js'
 import type { TrainingSettings } from './settings.js'
@@ -31,6 +31,8 @@ export interface TrainingOptions {
   student?: NetworkSpec | GivenStudent
   settings: TrainingSettings
   threads: number
+  /** How ranks of other machines join, where the settings name a group. */
+  openGroup?: OpenGroup | undefined
   signal?: AbortSignal
   resume?: FitState
   onProgress?(news: FitNews): void
@@ -99,7 +101,7 @@ export async function runTraining(options: TrainingOptions): Promise<TrainingRes
       freeze: settings.freeze,
       ...(settings.patience === 0 ? {} : { patience: settings.patience }),
       ...(resume === undefined ? {} : { resume }),
-      ...parallelEngine({ model: trained, step, threads }),
+      ...parallelEngine({ model: trained, step, threads, openGroup: options.openGroup }),
       ...(signal === undefined ? {} : { signal }),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
       ...(options.onCheckpoint === undefined ? {} : { onCheckpoint: options.onCheckpoint }),
