@@ -148,7 +148,7 @@ function addTrain(program: Command): void {
       .option('--settings <json>', 'settings that differ from their defaults, as JSON or a file of it')
       .option('--epochs <number>', 'how often each row is seen', positive)
       .option('--precision <precision>', 'float32 (default), or mixed, mixed:graph for float16 where it does no harm')
-      .option('--parallel <ranks>', 'threads that the rows of each step are divided over', positive)
+      .option('--parallel <ranks>', 'threads that the rows of each step are divided over', atLeastOne)
       .option('--as <model>', 'model that the result becomes a version of (served models only)')
       .option('--model-version <version>', 'version of a served model (default: the newest)')
       .option('-o, --out <file>', 'file or existing folder for the result (files only)')
@@ -172,7 +172,7 @@ function addWorker(program: Command): void {
     .description('compute for trainings on other machines, which it finds through Redis, until it is stopped')
     .option('--redis <url>', 'redis://[user:password@]host:port; default: training.redis of the configuration')
     .option('--group <name>', 'trainings of this group only (default: any)')
-    .option('--threads <number>', 'threads that compute (default: 1)', integer)
+    .option('--threads <number>', 'threads that compute (default: 1)', atLeastOne)
     .option('--config <file>', 'YAML configuration (default: config/flyweight.yaml where it exists)')
     .option('--json', 'JSON lines')
     .action(async (flags: WorkerFlags & { json?: boolean }) => {
@@ -251,6 +251,11 @@ function defined(values: Readonly<Record<string, unknown>>): Record<string, unkn
 
 function integer(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError('expected a whole number')
+  return Number(text)
+}
+
+function atLeastOne(text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('expected a whole number from 1 on')
   return Number(text)
 }
 

@@ -18,7 +18,7 @@ export interface WorkerProcess {
 
 /** `flyweight worker`; `within` is what the command is run by. */
 export function startWorker(args: readonly string[], within: readonly string[] = []): WorkerProcess {
-  const [command = '', ...rest] = [...within, process.execPath, main, 'worker', ...args, '--json']
+  const [command, ...rest] = [...within, process.execPath, main, 'worker', ...args, '--json']
   const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
   const events: WorkerEvent[] = []
   createInterface({ input: child.stdout }).on('line', (line) => events.push(JSON.parse(line) as WorkerEvent))
