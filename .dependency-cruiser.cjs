@@ -16,7 +16,7 @@ const layers = {
   jobs: ['cluster', 'compress', 'train', 'registry', 'runtime', 'onnx', 'tensor'],
   http: ['serving', 'registry', 'jobs', 'train', 'wire', 'tensor', 'chart', 'config'],
   telemetry: ['serving', 'config'],
-  cli: ['app', 'config', 'cluster', 'compress', 'train', 'onnx', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
+  cli: ['app', 'config', 'cluster', 'compress', 'train', 'shard', 'onnx', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
 }
 
 const pathOf = (name) => `^src/${name}(/|\\.ts$)`

@@ -6,6 +6,7 @@ import { connect } from './client.js'
 import type { CompressFlags } from './compress.js'
 import type { CompressFileFlags } from './compress-file.js'
 import { type PixelRange, pixelRanges } from '../tensor/pixel-range.js'
+import type { ShardFlags } from './shard.js'
 import { serve, version, type ServeFlags } from './serve.js'
 import { parseBytes } from './table.js'
 import type { TrainFlags } from './training-flags.js'
@@ -35,6 +36,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addCompress(program, done)
   addTrain(program)
   addWorker(program)
+  addShard(program)
   addInfer(program)
   addJobs(program)
   addDoctor(program, done)
@@ -178,6 +180,23 @@ function addWorker(program: Command): void {
     .action(async (flags: WorkerFlags & { json?: boolean }) => {
       const { worker } = await import('./worker.js')
       await worker(openTerminal(flags), flags)
+    })
+}
+
+function addShard(program: Command): void {
+  program
+    .command('shard')
+    .description('cut an .onnx file into stages that run as a pipeline, each a model of its own')
+    .argument('<file>', 'path of an .onnx file')
+    .option('-s, --stages <number>', 'how many stages; where to cut is measured', integer)
+    .option('--cuts <tensors>', 'cut after these tensors instead, e.g. relu_2,add_5', (text: string) => text.split(','))
+    .option('--budget <bytes>', 'weights that a stage may have, e.g. 512MB', size)
+    .option('--samples <path>', 'file or folder of sample inputs to measure with: .npz, .npy, .jsonl, images')
+    .requiredOption('-o, --out <folder>', 'folder for the stages and plan.json')
+    .option('--json', 'JSON lines')
+    .action(async (file: string, flags: ShardFlags & { json?: boolean }) => {
+      const { shardFile } = await import('./shard.js')
+      await shardFile(openTerminal(flags), file, flags)
     })
 }
 

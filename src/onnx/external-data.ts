@@ -102,6 +102,12 @@ function expectedBytes(tensor: TensorProto): number | undefined {
   return Number(tensor.dims.reduce((product, dim) => product * dim, 1n) * BigInt(dtypes[dtype].bytes))
 }
 
+/** Bytes of a tensor's values where they are not raw data of the model file: as its reference says, or as its dims need. */
+export function externalBytes(tensor: TensorProto): number {
+  const length = tensor.dataLocation === DataLocation.EXTERNAL ? rangeOf(tensor).length : undefined
+  return length ?? expectedBytes(tensor) ?? 0
+}
+
 async function openConfined(folder: string, location: string): Promise<FileHandle> {
   const path = await resolveExternalFile(folder, location)
   // NOFOLLOW: the path is resolved, so a link here was swapped in since. NONBLOCK: a FIFO must not hang us.
