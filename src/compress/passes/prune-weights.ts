@@ -1,6 +1,6 @@
 // Pass `prune-weights`: zeros in place of the weights that matter least, one by one or N of every M. The runtime
 // computes as long as before; what shrinks is what has to be stored and sent. Scores are weight-scores.ts's
-// business, the selection masks.ts's.
+// business, the selection masks.ts's, and how to go about it in steps gradual.ts's.
 import { Type } from 'typebox'
 import { FlyweightError } from '../../errors.js'
 import type { NodeDecision, RecipeStep } from '../../measurements.js'
@@ -8,10 +8,12 @@ import { tensorValues } from '../../onnx/builder.js'
 import { structuralCopy } from '../../onnx/proto.js'
 import { float32FromFloat16 } from '../../tensor/float16.js'
 import { dtypes } from '../../tensor/tensor.js'
+import { pruneGradually, type Gradual } from '../pruning/gradual.js'
 import { applyCut, cutAt, dropByBlock, dropByRow } from '../pruning/masks.js'
 import { findWeights, type FoundNode, type Weight } from '../pruning/prunable.js'
 import { chances, featureNorms, gradientScores, magnitudes, observationKey, wandaScores, type Observed } from '../pruning/weight-scores.js'
-import type { Model, Pass, PassContext } from './pass.js'
+import { foldedNodes } from './decisions.js'
+import type { Model, Pass, PassContext, PassResult } from './pass.js'
 
 const parameters = Type.Object(
   {
@@ -33,7 +35,20 @@ const parameters = Type.Object(
     }),
     exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Names of nodes whose weights stay' }),
     minWeights: Type.Integer({ default: 1024, minimum: 0, description: 'Nodes with fewer weights keep them: they matter more than they take' }),
-    seed: Type.Integer({ default: 0, minimum: 0, maximum: 2 ** 32 - 1, description: 'For the method random' }),
+    schedule: Type.Enum(['once', 'gradual'], {
+      default: 'once',
+      description:
+        'All weights go at once, or in steps between which those left are trained to answer as the original does, which takes time and a training engine; gradual is not for patterns',
+    }),
+    steps: Type.Integer({ default: 8, minimum: 1, maximum: 1000, description: 'Gradual: how often weights go' }),
+    epochs: Type.Number({ default: 5, exclusiveMinimum: 0, maximum: 100_000, description: 'Gradual: how often each sample is seen after each step' }),
+    learningRate: Type.Number({
+      default: 0.001,
+      exclusiveMinimum: 0,
+      maximum: 1000,
+      description: 'Gradual: the highest of each step, which falls along half a cosine',
+    }),
+    seed: Type.Integer({ default: 0, minimum: 0, maximum: 2 ** 32 - 1, description: 'For the method random, and the order of samples in training' }),
   },
   { additionalProperties: false },
 )
@@ -46,6 +61,10 @@ interface Options {
   scope: 'output' | 'layer' | 'global'
   block: { keep: number; of: number } | undefined
   seed: number
+  exclude: ReadonlySet<string>
+  minWeights: number
+  /** Absent where all weights go at once. */
+  gradual: Pick<Gradual, 'tune' | 'steps' | 'epochs' | 'learningRate'> | undefined
 }
 
 export const pruneWeights: Pass = {
@@ -55,22 +74,56 @@ export const pruneWeights: Pass = {
   sizeOnly: () => true,
   async run(source, step, context) {
     const options = optionsOf(step, context)
-    const model = structuralCopy(source)
-    const { weights, nodes } = findWeights(model, {
-      exclude: new Set(step['exclude'] as string[]),
-      minWeights: Number(step['minWeights']),
-      blockOf: options.block?.of ?? 1,
-      observable: options.method === 'wanda',
-      trainable: options.method === 'gradient',
-    })
-    const scoresOf = await scorer(source, weights, options, context)
-    const zeros = prune(weights, scoresOf, options, context)
+    if (options.gradual !== undefined) return inSteps(source, { ...options, gradual: options.gradual }, context)
+    const { model, weights, nodes, zeros } = await pruneTo(source, options, context)
     return { model, decisions: nodes.map((node) => decide(node, zeros)), summary: summaryOf(weights, zeros) }
   },
 }
 
+interface Pruned {
+  model: Model
+  weights: readonly Weight[]
+  nodes: readonly FoundNode[]
+  zeros: ReadonlyMap<Weight, Zeros>
+}
+
+async function pruneTo(source: Model, options: Options, context: PassContext): Promise<Pruned> {
+  const { exclude, minWeights, block, method, gradual } = options
+  const model = structuralCopy(source)
+  const { weights, nodes } = findWeights(model, {
+    exclude,
+    minWeights,
+    blockOf: block?.of ?? 1,
+    observable: method === 'wanda',
+    trainable: method === 'gradient' || gradual !== undefined,
+  })
+  return { model, weights, nodes, zeros: prune(weights, await scorer(source, weights, options, context), options, context) }
+}
+
+async function inSteps(source: Model, options: Options & { gradual: NonNullable<Options['gradual']> }, context: PassContext): Promise<PassResult> {
+  let last: Pruned | undefined
+  const added = new Map<string, number>()
+  const { model, rows, loss } = await pruneGradually(
+    source,
+    {
+      ...options,
+      ...options.gradual,
+      prune: async (of, ratio, own) => {
+        last = await pruneTo(of, { ...options, ratio }, own)
+        for (const [{ proto }, zeros] of last.zeros) added.set(proto.name, (zeros.added += added.get(proto.name) ?? 0))
+        return last.model
+      },
+    },
+    context,
+  )
+  const { weights, nodes, zeros } = last as Pruned
+  const decisions = nodes.map((node) => decide(node, zeros))
+  const trained = `${options.gradual.steps} steps, each trained on ${rows} samples; loss against the original on held-out samples ${loss.toPrecision(3)}`
+  return { model, decisions: [...foldedNodes(source, decisions, 'prune-weights'), ...decisions], summary: `${summaryOf(weights, zeros)}; ${trained}` }
+}
+
 /** @throws FlyweightError `invalid_recipe` for parameters that do not go together, or that need what is not there. */
-function optionsOf(step: RecipeStep, { gradients }: PassContext): Options {
+function optionsOf(step: RecipeStep, { gradients, tune }: PassContext): Options {
   const fail = (parameter: string, detail: string) =>
     new FlyweightError('invalid_recipe', `prune-weights: ${parameter}: ${detail}`, { errors: [{ pointer: `/recipe/${parameter}`, detail }] })
   const method = step['method'] as Method
@@ -78,8 +131,23 @@ function optionsOf(step: RecipeStep, { gradients }: PassContext): Options {
   if (of !== undefined && keep >= of) throw fail('pattern', `got ${keep}:${of}, expected to keep fewer than ${of} of ${of}`)
   if (method === 'gradient' && gradients === undefined)
     throw fail('method', 'got gradient, which needs a training engine to compute gradients; expected magnitude, random or wanda')
+  const gradual = step['schedule'] === 'gradual'
+  if (gradual && of !== undefined) throw fail('schedule', `got gradual with the pattern ${keep}:${of}, expected once: a pattern has one share`)
+  if (gradual && tune === undefined) throw fail('schedule', 'got gradual, which needs a training engine; expected once')
   const scope = step['scope'] === 'auto' ? (method === 'wanda' ? 'output' : 'layer') : (step['scope'] as Options['scope'])
-  return { method, ratio: Number(step['ratio']), scope, block: of === undefined ? undefined : { keep, of }, seed: Number(step['seed']) }
+  return {
+    method,
+    ratio: Number(step['ratio']),
+    scope,
+    block: of === undefined ? undefined : { keep, of },
+    seed: Number(step['seed']),
+    exclude: new Set(step['exclude'] as string[]),
+    minWeights: Number(step['minWeights']),
+    gradual:
+      gradual && tune !== undefined
+        ? { tune, steps: Number(step['steps']), epochs: Number(step['epochs']), learningRate: Number(step['learningRate']) }
+        : undefined,
+  }
 }
 
 /** Scores of one weight tensor at a time: they take as much memory as its values in float32. */

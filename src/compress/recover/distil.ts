@@ -6,9 +6,9 @@ import { tensorValues } from '../../onnx/builder.js'
 import { storeConstantNodes } from '../../onnx/constant-nodes.js'
 import { removeDeadNodes } from '../../onnx/rewrite.js'
 import { upgradeOpset } from '../../onnx/upgrade/opset.js'
-import { dtypes } from '../../tensor/tensor.js'
 import { foldedNodes, labelOf } from '../passes/decisions.js'
 import type { Model, PassContext, PassResult } from '../passes/pass.js'
+import { frozenInputs, sparseWeights } from './trained.js'
 
 /**
  * Elements that are zero in weights of rank 2 and up stay zero: a step before said so. All is taken back where outputs on
@@ -24,15 +24,14 @@ export async function distil(source: Model, step: RecipeStep, context: PassConte
   storeConstantNodes(model.graph)
   removeDeadNodes(model)
   const exclude = new Set(step['exclude'] as string[])
-  const kept = new Set(model.graph.node.filter((node) => exclude.has(labelOf(node))).flatMap(({ input }) => input))
   const request = {
     model,
     teacher: upgradeOpset(await context.loadOriginal()),
     epochs: Number(step['epochs']),
     learningRate: Number(step['learningRate']),
     seed: Number(step['seed']),
-    frozen: kept,
-    sparse: new Set(model.graph.initializer.filter(({ dims, dataType }) => dims.length >= 2 && dataType === dtypes.float32.onnx).map(({ name }) => name)),
+    frozen: frozenInputs(model, exclude),
+    sparse: sparseWeights(model),
   }
   const tuned = await context.tune(request, context)
   const { before, after } = tuned.heldOut
