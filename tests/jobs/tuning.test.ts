@@ -226,3 +226,10 @@ describe('recover(by=distillation)', () => {
     })
   })
 })
+
+it('prunes in steps and keeps more right than at once', async () => {
+  const share = 'ratio=0.95,scope=global'
+  const gradual = await built(`prune-weights(${share},schedule=gradual,steps=4,epochs=10,learningRate=0.003)`)
+  expect(accuracyOf(gradual)).toBeGreaterThan(accuracyOf(await built(`prune-weights(${share})`)) + 0.2)
+  expect(gradual.report.passes[0]!.summary).toContain('(95.0 %)')
+})
