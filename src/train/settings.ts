@@ -5,7 +5,7 @@ import { LossSchema, lossOf, type LossOptions } from './losses/table.js'
 import { completeObject } from './options.js'
 import { OptimizerSchema, optimizerOf } from './optimizers/table.js'
 import { PrecisionSchema, precisionOf, type PrecisionOptions } from './precision.js'
-import { ParallelSchema } from './parallel/parallel-settings.js'
+import { checkParallel, ParallelSchema } from './parallel/parallel-settings.js'
 import { ScheduleSchema, scheduleOf } from './schedule.js'
 
 export const SettingsSchema = Type.Object(
@@ -72,5 +72,6 @@ export function completeSettings(given: unknown, pointer = '/training'): Trainin
   scheduleOf(schedule, `${pointer}/schedule`)
   if (loss !== undefined) lossOf(loss, `${pointer}/loss`)
   if (precision !== undefined) precisionOf(precision, `${pointer}/precision`)
+  checkParallel(complete.parallel, `${pointer}/parallel`)
   return { ...complete, optimizer, schedule, ...(loss === undefined ? {} : { loss }), ...(precision === undefined ? {} : { precision }) } as TrainingSettings
 }

@@ -24,6 +24,8 @@ export interface Advance {
 export interface StepEngine {
   /** What is carried from step to step. */
   readonly state: readonly Carried[]
+  /** What comes out depends on where runs end, except at multiples of so many steps; default: 1, it does not. */
+  readonly syncEvery?: number
   /** Takes one step for each batch, with the learning rate of the same index. `from` stays as it is. */
   advance(from: TrainState, batches: readonly Batch[], learningRates: readonly number[]): Promise<Advance>
   release(): Promise<void>

@@ -81,7 +81,8 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, v
     yield { step: state.step, losses: new Float32Array(), state, modelOf }
     while (state.step < steps) {
       signal?.throwIfAborted()
-      const count = Math.min(perRun, steps - state.step, newsEvery - (state.step % newsEvery))
+      const due = Math.min(steps, state.step + newsEvery - (state.step % newsEvery))
+      const count = Math.min(due, endOfRun(state.step, perRun, engine.syncEvery)) - state.step
       const numbers = Array.from({ length: count }, (_, index) => state.step + index)
       const batches: Batch[] = []
       for (const step of numbers) batches.push(await batchAt(step))
@@ -92,6 +93,12 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, v
   } finally {
     await engine.release()
   }
+}
+
+/** As far as a run may go, but to a multiple of `syncEvery`: the last one, or, where there is none, the next. */
+function endOfRun(step: number, perRun: number, syncEvery = 1): number {
+  const last = Math.floor((step + perRun) / syncEvery) * syncEvery
+  return last > step ? last : last + syncEvery
 }
 
 async function openEngine(options: TrainOptions, { form, batch }: Pick<StepOptions, 'form' | 'batch'>): Promise<StepEngine> {

@@ -99,6 +99,9 @@ describe('settings', () => {
     [{ precision: { kind: 'mixed', level: 'O2' } }, '/training/precision/level: got "O2"'],
     [{ precision: { kind: 'mixed', lossScale: { initial: 0 } } }, '/training/precision/lossScale/initial: got 0'],
     [{ precision: { kind: 'float32', level: 'graph' } }, '/training/precision/level: there is no such option of float32'],
+    [{ parallel: { syncEvery: 0 } }, '/training/parallel/syncEvery: got 0'],
+    [{ parallel: { outer: {} } }, '/training/parallel/outer: got one with syncEvery 1, expected'],
+    [{ parallel: { syncEvery: 2, outer: { momentum: 1 } } }, '/training/parallel/outer/momentum: got 1'],
     [3, '/training: got 3'],
   ])('%j are refused', (given, message) => {
     expect(() => completeSettings(given)).toThrow(message)

@@ -1,10 +1,11 @@
 // Training divided over ranks, as an engine of steps: each step's rows are divided over them, and the result is that of
-// one process, whoever takes part. It has the data and the state, and computes no steps. A round in which a rank is
+// one process, whoever takes part, unless ranks take steps alone. It has the data and the state, and computes no steps. A round in which a rank is
 // lost begins again with those left; ranks that join are members from the next one on.
 import { FlyweightError } from '../../errors.js'
-import type { Carried } from '../step.js'
+import { STATE, type Carried } from '../step.js'
 import type { Advance, Batch, StepEngine, TrainState } from '../step-engine.js'
 import { divideRows } from './divide-rows.js'
+import { OUTER_MOMENTUM } from './local-sgd.js'
 import type { FromRank, RankPlan, Round, ShareOfStep } from './messages.js'
 import { OpenRound, type Done } from './open-round.js'
 import type { RankLink, Ranks } from './ranks.js'
@@ -34,6 +35,7 @@ export function openCoordinator(options: CoordinatorOptions): StepEngine {
 
 class Coordinator implements StepEngine {
   readonly state: readonly Carried[]
+  readonly syncEvery: number
   readonly #ranks: Ranks
   readonly #plan: RankPlan
   readonly #waitMs: number
@@ -47,7 +49,10 @@ class Coordinator implements StepEngine {
   #changed = () => {}
 
   constructor({ ranks, plan, state, waitMs }: CoordinatorOptions) {
-    this.state = state
+    const { syncEvery, outer } = plan.step.settings.parallel
+    const count = state.find(({ name }) => name === STATE.parameters)?.count
+    this.state = outer === undefined ? state : [...state, { name: OUTER_MOMENTUM, count, initial: 0 }]
+    this.syncEvery = syncEvery
     this.#ranks = ranks
     this.#plan = plan
     this.#waitMs = waitMs

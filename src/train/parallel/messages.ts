@@ -41,7 +41,7 @@ export type ToRank =
   | { kind: 'setup'; plan: RankPlan }
   | ({ kind: 'round' } & Round)
   /** The sum over ranks, in answer to the rank's own vector of the same bucket; `step` counts from 0 in the round. */
-  | { kind: 'reduced'; round: number; step: number; bucket: number; vector: Vector }
+  | { kind: 'reduced'; round: number; step: number; bucket: number; vector: Vector; exact?: boolean }
   /** With a sharded optimizer: all parameters, in answer to the rank's slice of them. */
   | { kind: 'gathered'; round: number; step: number; vector: Vector }
   /** The round is over without a result: it begins again under another number. */
@@ -50,8 +50,8 @@ export type ToRank =
 
 export type FromRank =
   | { kind: 'ready' }
-  /** The rank's part of a sum over ranks, multiplied by its weight. */
-  | { kind: 'bucket'; round: number; step: number; bucket: number; vector: Vector }
+  /** The rank's part of a sum over ranks, multiplied by its weight; `exact`: it and the sum must not be rounded on the way. */
+  | { kind: 'bucket'; round: number; step: number; bucket: number; vector: Vector; exact?: boolean }
   /** With a sharded optimizer: the rank's slice of the parameters after the step. */
   | { kind: 'slice'; round: number; step: number; vector: Vector }
   /** `losses`: one a step, means over the rank's own rows. */

@@ -36,7 +36,7 @@ export class OpenRound {
     this.#settle.reject(error)
   }
 
-  #add(link: RankLink, { step, bucket, vector }: Bucket): void {
+  #add(link: RankLink, { step, bucket, vector, exact }: Bucket): void {
     const key = `${step}:${bucket}`
     const arrived = this.#buckets.get(key) ?? new Map<RankLink, Vector>()
     this.#buckets.set(key, arrived.set(link, vector))
@@ -45,6 +45,7 @@ export class OpenRound {
     // In the order of members, whoever was first: all get the same bits, every time.
     const vectors = this.members.map((member) => arrived.get(member) as Vector)
     makeAllTheSum(vectors)
-    for (const [index, member] of this.members.entries()) member.send({ kind: 'reduced', round: this.number, step, bucket, vector: vectors[index] as Vector })
+    const answer = { kind: 'reduced', round: this.number, step, bucket, ...(exact === undefined ? {} : { exact }) } as const
+    for (const [index, member] of this.members.entries()) member.send({ ...answer, vector: vectors[index] as Vector })
   }
 }

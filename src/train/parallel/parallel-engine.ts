@@ -27,11 +27,11 @@ export type OpenGroup = (own: Ranks, settings: ParallelSettings) => Promise<Rank
  */
 export function parallelEngine({ model, step, threads, openGroup }: ParallelOptions): { openEngine?: (form: TrainingForm) => Promise<StepEngine> } {
   const { parallel } = step.settings
-  const { data, group, waitSeconds } = parallel
+  const { data, group, waitSeconds, outer } = parallel
   if (group !== undefined && openGroup === undefined)
     throw optionError('/parallel/group', `got "${group}", but there is no Redis that its workers join through`)
   if (group === undefined && data === 0) throw optionError('/parallel/data', 'got 0, expected at least 1 where no group is named')
-  if (data === 1 && group === undefined) return {}
+  if (data === 1 && group === undefined && outer === undefined) return {}
   return {
     openEngine: async (form) => {
       const own = threadRanks(data)

@@ -4,6 +4,7 @@ import { FlyweightError, messageOf } from '../../errors.js'
 import { STATE } from '../step.js'
 import type { TrainState } from '../step-engine.js'
 import { divideRows } from './divide-rows.js'
+import { meet, type Part } from './local-sgd.js'
 import type { FromRank, RankPlan, Round, ShareOfStep, ToRank, Vector } from './messages.js'
 import { openReplica, type Replica } from './replica.js'
 import { Answers } from './answers.js'
@@ -69,12 +70,17 @@ interface Rank {
 }
 
 async function computeRound(rank: Rank, { round, from, state: given, steps, report }: Round, answers: Answers): Promise<void> {
+  const { syncEvery = 1, outer } = rank.plan?.step.settings.parallel ?? {}
   let state = startOf(rank, from, given)
+  let start = state
   const losses = new Float32Array(steps.length)
   for (const [step, share] of steps.entries()) {
-    const done = await computeStep(rank, { state, share, round, step }, answers)
+    const done = await computeStep(rank, { state, share, round, step, alone: syncEvery > 1 }, answers)
     state = done.state
     losses[step] = done.loss
+    if (syncEvery === 1 || (state.step % syncEvery > 0 && step < steps.length - 1)) continue
+    state = await meet({ start, state, weight: share.weight, outer }, (parts) => sumOver(rank, { round, step }, answers, parts))
+    start = state
   }
   rank.states.set(round, state)
   rank.port.send({ kind: 'done', round, losses, ...(report ? { state } : {}) })
@@ -91,15 +97,26 @@ function startOf({ states }: Rank, from: number | undefined, given: TrainState |
   return { step, vectors }
 }
 
+/** The sums over ranks of parts of them. */
+async function sumOver({ port }: Rank, at: { round: number; step: number }, answers: Answers, parts: readonly Part[]): Promise<Vector[]> {
+  for (const [bucket, { vector, exact }] of parts.entries()) port.send({ kind: 'bucket', ...at, bucket, vector, exact })
+  const sums: Vector[] = []
+  for (const bucket of parts.keys()) sums.push(await answers.take(at.step, bucket))
+  return sums
+}
+
 interface StepOfRound {
   state: TrainState
   share: ShareOfStep
   round: number
   step: number
+  /** By this rank's gradients alone. */
+  alone: boolean
 }
 
-async function computeStep(rank: Rank, { state, share, round, step }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
+async function computeStep(rank: Rank, { state, share, round, step, alone }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
   const replica = rank.replica as Replica
+  const shareOfSum = alone ? 1 : share.weight
   const parts = divideRows(share.rows, rank.plan?.step.settings.parts ?? 1)
   const sums: Vector[] = []
   let loss = 0
@@ -109,14 +126,15 @@ async function computeStep(rank: Rank, { state, share, round, step }: StepOfRoun
     const onBucket = (bucket: number, vector: Vector) => {
       const sum = sums[bucket] === undefined ? vector : addTo(sums[bucket], vector)
       sums[bucket] = sum
-      if (index === parts.length - 1) rank.port.send({ kind: 'bucket', round, step, bucket, vector: sum })
+      if (index === parts.length - 1 && !alone) rank.port.send({ kind: 'bucket', round, step, bucket, vector: sum })
     }
     // Each part goes on from the statistics of the one before.
     const from = statistics === undefined ? state : { step: state.step, vectors: Object.assign({}, state.vectors, { [STATE.statistics]: statistics }) }
-    const result = await replica.gradients(from, { rows: part.rows, weight: part.share * share.weight }, onBucket)
+    const result = await replica.gradients(from, { rows: part.rows, weight: part.share * shareOfSum }, onBucket)
     loss += part.share * result.loss
     statistics = result.statistics
   }
+  if (alone) return { state: await replica.update(state, { buckets: sums, statistics, learningRate: share.learningRate }), loss }
   const buckets = sums.length
   if (statistics !== undefined) rank.port.send({ kind: 'bucket', round, step, bucket: buckets, vector: statistics.map((value) => value * share.weight) })
   const reduced: Vector[] = []

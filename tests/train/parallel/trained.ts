@@ -10,7 +10,7 @@ import { completeSettings } from '#flyweight/train/settings.js'
 import { carriedBy } from '#flyweight/train/step.js'
 import type { TrainState } from '#flyweight/train/step-engine.js'
 import { stepOptions } from '#flyweight/train/step-settings.js'
-import { train } from '#flyweight/train/trainer.js'
+import { train, type TrainOptions } from '#flyweight/train/trainer.js'
 import type { Model } from '#flyweight/train/training-form.js'
 import { noise } from '../../onnx/running.js'
 
@@ -18,7 +18,7 @@ const [ROWS, CLASSES] = [40, 3]
 
 const dims = { mlp: [6], cnn: [2, 5, 5], normalized: [2, 5, 5] }
 
-const networks: Record<keyof typeof dims, () => Model> = {
+export const networks: Record<keyof typeof dims, () => Model> = {
   mlp: () => buildNetwork({ kind: 'mlp', hidden: [8, 5] }, { input: { name: 'x', dims: dims.mlp }, output: { name: 'scores', classes: CLASSES } }, 1),
   cnn: convolutional,
   normalized: () =>
@@ -65,6 +65,8 @@ export interface TrainedBy {
   settings: Record<string, unknown>
   /** Absent: one process. */
   ranks?: Ranks
+  /** In place of ranks. */
+  openEngine?: TrainOptions['openEngine']
   steps?: number
   resume?: TrainState
   newsEvery?: number
@@ -76,7 +78,7 @@ export interface Trained {
   losses: number[]
 }
 
-export async function trained({ network, settings: given, ranks, steps = 20, resume, newsEvery, onNews }: TrainedBy): Promise<Trained> {
+export async function trained({ network, settings: given, ranks, openEngine, steps = 20, resume, newsEvery, onNews }: TrainedBy): Promise<Trained> {
   const settings = completeSettings({ batchSize: 8, ...given })
   const step = { settings, prediction: 'scores', labelled: true }
   const model = networks[network]()
@@ -95,6 +97,7 @@ export async function trained({ network, settings: given, ranks, steps = 20, res
     freeze: settings.freeze,
     ...(resume === undefined ? {} : { resume }),
     ...(newsEvery === undefined ? {} : { newsEvery }),
+    ...(openEngine === undefined ? {} : { openEngine }),
     ...(ranks === undefined
       ? {}
       : {
