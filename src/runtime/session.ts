@@ -27,6 +27,8 @@ export interface Session {
   readonly outputs: readonly TensorSpec[]
   /** Runs one batch; `fetches` limits the outputs computed. float32 for a float16 input is rounded to it. */
   run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<Record<string, Tensor>>
+  /** Runs one batch and writes these outputs into memory that is given, by name: of their types and dims. */
+  runInto(feeds: Readonly<Record<string, Tensor>>, outputs: Readonly<Record<string, Tensor>>): Promise<void>
   release(): Promise<void>
 }
 
@@ -51,16 +53,23 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
     typeof model === 'string' ? await ort.InferenceSession.create(model, sessionOptions) : await ort.InferenceSession.create(model, sessionOptions)
   const inputs = session.inputMetadata.map(specOf)
   const halves = new Set(inputs.filter(({ dtype }) => dtype === 'float16').map(({ name }) => name))
+  const ortTensors = (tensors: Readonly<Record<string, Tensor>>): Record<string, ort.Tensor> => {
+    const converted: Record<string, ort.Tensor> = {}
+    for (const name in tensors) converted[name] = toOrt(halves.has(name) ? halved(tensors[name] as Tensor) : (tensors[name] as Tensor))
+    return converted
+  }
   return {
     inputs,
     outputs: session.outputMetadata.map(specOf),
     run: async (feeds, fetches) => {
-      const ortFeeds: Record<string, ort.Tensor> = {}
-      for (const name in feeds) ortFeeds[name] = toOrt(halves.has(name) ? halved(feeds[name] as Tensor) : (feeds[name] as Tensor))
+      const ortFeeds = ortTensors(feeds)
       const results = fetches === undefined ? await session.run(ortFeeds) : await session.run(ortFeeds, fetches)
       const outputs: Record<string, Tensor> = {}
       for (const name in results) outputs[name] = fromOrt(results[name] as ort.Tensor)
       return outputs
+    },
+    runInto: async (feeds, outputs) => {
+      await session.run(ortTensors(feeds), ortTensors(outputs))
     },
     release: async () => {
       if (options.tracePrefix !== undefined) session.endProfiling()

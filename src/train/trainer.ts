@@ -79,14 +79,23 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainNews, v
     let state = options.resume ?? initialState(form, engine.state)
     const modelOf = (of: TrainState) => trainedModel(form, of)
     yield { step: state.step, losses: new Float32Array(), state, modelOf }
+    const batchesFrom = async (from: number): Promise<Batch[]> => {
+      const due = Math.min(steps, from + newsEvery - (from % newsEvery))
+      const end = Math.min(due, endOfRun(from, perRun, engine.syncEvery))
+      const batches: Batch[] = []
+      for (let step = from; step < end; step++) batches.push(await batchAt(step))
+      return batches
+    }
+    let ahead = batchesFrom(state.step)
     while (state.step < steps) {
       signal?.throwIfAborted()
-      const due = Math.min(steps, state.step + newsEvery - (state.step % newsEvery))
-      const count = Math.min(due, endOfRun(state.step, perRun, engine.syncEvery)) - state.step
-      const numbers = Array.from({ length: count }, (_, index) => state.step + index)
-      const batches: Batch[] = []
-      for (const step of numbers) batches.push(await batchAt(step))
-      const advanced = await engine.advance(state, batches, numbers.map(options.learningRate))
+      const batches = await ahead
+      const rates = batches.map((_, index) => options.learningRate(state.step + index))
+      const advancing = engine.advance(state, batches, rates)
+      // Read while engines compute that do not block this thread.
+      ahead = batchesFrom(state.step + batches.length)
+      ahead.catch(() => {})
+      const advanced = await advancing
       state = advanced.state
       yield { step: state.step, losses: advanced.losses, state, modelOf }
     }

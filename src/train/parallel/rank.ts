@@ -71,16 +71,29 @@ interface Rank {
 
 async function computeRound(rank: Rank, { round, from, state: given, steps, report }: Round, answers: Answers): Promise<void> {
   const { syncEvery = 1, outer } = rank.plan?.step.settings.parallel ?? {}
-  let state = startOf(rank, from, given)
-  let start = state
+  const begun = startOf(rank, from, given)
+  let state = begun
   const losses = new Float32Array(steps.length)
-  for (const [step, share] of steps.entries()) {
-    const done = await computeStep(rank, { state, share, round, step, alone: syncEvery > 1 }, answers)
-    state = done.state
-    losses[step] = done.loss
-    if (syncEvery === 1 || (state.step % syncEvery > 0 && step < steps.length - 1)) continue
-    state = await meet({ start, state, weight: share.weight, outer }, (parts) => sumOver(rank, { round, step }, answers, parts))
-    start = state
+  for (let step = 0; step < steps.length; ) {
+    answers.check()
+    const share = steps[step] as ShareOfStep
+    if (syncEvery === 1) {
+      const done = await computeStep(rank, { state, share, round, step }, answers)
+      // What the round began with may be wanted again.
+      if (state !== begun) rank.replica?.reuse(state)
+      state = done.state
+      losses[step] = done.loss
+      step += 1
+      continue
+    }
+    const stretch = steps.slice(step, step + syncEvery - (state.step % syncEvery))
+    const [rows, learningRates] = [stretch.map((one) => one.rows), stretch.map((one) => one.learningRate)]
+    const alone = await (rank.replica as Replica).advance(state, rows, learningRates)
+    losses.set(alone.losses, step)
+    step += stretch.length
+    // Sums are named by the last step before them.
+    const at = { round, step: step - 1 }
+    state = await meet({ start: state, state: alone.state, weight: share.weight, outer }, (parts) => sumOver(rank, at, answers, parts))
   }
   rank.states.set(round, state)
   rank.port.send({ kind: 'done', round, losses, ...(report ? { state } : {}) })
@@ -110,13 +123,10 @@ interface StepOfRound {
   share: ShareOfStep
   round: number
   step: number
-  /** By this rank's gradients alone. */
-  alone: boolean
 }
 
-async function computeStep(rank: Rank, { state, share, round, step, alone }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
+async function computeStep(rank: Rank, { state, share, round, step }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
   const replica = rank.replica as Replica
-  const shareOfSum = alone ? 1 : share.weight
   const parts = divideRows(share.rows, rank.plan?.step.settings.parts ?? 1)
   const sums: Vector[] = []
   let loss = 0
@@ -125,16 +135,16 @@ async function computeStep(rank: Rank, { state, share, round, step, alone }: Ste
     answers.check()
     const onBucket = (bucket: number, vector: Vector) => {
       const sum = sums[bucket] === undefined ? vector : addTo(sums[bucket], vector)
+      if (sum !== vector) replica.reuse(vector)
       sums[bucket] = sum
-      if (index === parts.length - 1 && !alone) rank.port.send({ kind: 'bucket', round, step, bucket, vector: sum })
+      if (index === parts.length - 1) rank.port.send({ kind: 'bucket', round, step, bucket, vector: sum })
     }
     // Each part goes on from the statistics of the one before.
     const from = statistics === undefined ? state : { step: state.step, vectors: Object.assign({}, state.vectors, { [STATE.statistics]: statistics }) }
-    const result = await replica.gradients(from, { rows: part.rows, weight: part.share * shareOfSum }, onBucket)
+    const result = await replica.gradients(from, { rows: part.rows, weight: part.share * share.weight }, onBucket)
     loss += part.share * result.loss
     statistics = result.statistics
   }
-  if (alone) return { state: await replica.update(state, { buckets: sums, statistics, learningRate: share.learningRate }), loss }
   const buckets = sums.length
   if (statistics !== undefined) rank.port.send({ kind: 'bucket', round, step, bucket: buckets, vector: statistics.map((value) => value * share.weight) })
   const reduced: Vector[] = []

@@ -3,12 +3,16 @@
 import { decodeModel, encodeModel } from '../../onnx/proto.js'
 import { openSession, type Session } from '../../runtime/session.js'
 import type { Tensor } from '../../tensor/tensor.js'
-import { buildStep, type Step, type StepOptions } from '../step.js'
-import { carriedFeeds, carriedResults, type Batch, type TrainState } from '../step-engine.js'
+import { buildStep, STATE, type Step, type StepOptions } from '../step.js'
+import { openLoopEngine } from '../loop-engine.js'
+import { optionError } from '../options.js'
+import { openSplitEngine, partsOf } from '../split-engine.js'
+import { carriedFeeds, carriedResults, type Advance, type Batch, type StepEngine, type TrainState } from '../step-engine.js'
 import { gradientGraph, readByGradient, updateGraph } from '../step-graphs.js'
 import { stepOptions } from '../step-settings.js'
 import { trainingForm } from '../training-form.js'
 import type { RankPlan, Vector } from './messages.js'
+import { SpareVectors } from './spare-vectors.js'
 
 export interface Replica {
   /**
@@ -20,8 +24,12 @@ export interface Replica {
     part: { rows: Batch; weight: number },
     onBucket: (bucket: number, vector: Vector) => void,
   ): Promise<{ loss: number; statistics: Vector | undefined }>
-  /** The state after a step with these gradients and statistics. */
+  /** The state after a step with these gradients and statistics, whose memory is taken. */
   update(state: TrainState, step: { buckets: readonly Vector[]; statistics: Vector | undefined; learningRate: number }): Promise<TrainState>
+  /** Steps on the rank's own rows alone, as many as there are batches, all of the same size. */
+  advance(state: TrainState, batches: readonly Batch[], learningRates: readonly number[]): Promise<Advance>
+  /** Takes back vectors and states that came from here and are of no use any more. */
+  reuse(done: Vector | TrainState): void
   release(): Promise<void>
 }
 
@@ -46,20 +54,35 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
     update ??= openSession(encodeModel(updateGraph(step)), { threads }).then((session) => ({ step, session }))
     return { step, gradient: await openSession(encodeModel(gradientGraph(step, rows)), { threads }) }
   }
+  const engines = new Map<number, Promise<StepEngine>>()
+  const openAlone = async (rows: Batch): Promise<StepEngine> => {
+    const { parts, freeze } = settings.settings
+    const size = rowsOf(rows)
+    if (size % parts !== 0) throw optionError('/parts', `got ${parts}, expected a divisor of the ${size} rows that a rank has of a step by itself`)
+    const batch = partsOf(rows, parts)[0] as Batch
+    const options = { ...making, autocast, form: await trainingForm(model, { batch, freeze }), batch }
+    return parts === 1 ? openLoopEngine(options, { threads }) : openSplitEngine({ ...options, parts }, { threads })
+  }
   const graphFor = (rows: Batch): Promise<RowsGraph> => {
     const size = rowsOf(rows)
     const known = bySize.get(size) ?? build(rows)
     bySize.set(size, known)
     return known
   }
+  const spares = new SpareVectors()
   return {
     gradients: async (state, { rows, weight }, onBucket) => {
       const { step, gradient } = await graphFor(rows)
       const feeds = carriedFeeds(step.state.filter(readByGradient), state, ({ before }) => before)
-      const results = await gradient.run({ ...feeds, ...rows, [step.weight as string]: scalar(weight) })
-      for (const [bucket, name] of step.gradients.entries()) onBucket(bucket, results[name]?.data as Vector)
-      const statistics = step.statistics === undefined ? undefined : (results[step.statistics]?.data as Vector)
-      return { loss: Number(results[step.loss]?.data[0]), statistics }
+      const buckets = step.buckets.map(({ count }) => spares.take(count))
+      const statistics = step.statistics === undefined ? undefined : spares.take(step.state.find(({ name }) => name === STATE.statistics)?.count ?? 0)
+      const loss = scalar(0)
+      const outputs: Record<string, Tensor> = { [step.loss]: loss }
+      for (const [bucket, name] of step.gradients.entries()) outputs[name] = vectorOf(buckets[bucket] as Vector)
+      if (step.statistics !== undefined) outputs[step.statistics] = vectorOf(statistics as Vector)
+      await gradient.runInto({ ...feeds, ...rows, [step.weight as string]: scalar(weight) }, outputs)
+      for (const [bucket, vector] of buckets.entries()) onBucket(bucket, vector)
+      return { loss: Number(loss.data[0]), statistics }
     },
     update: async (state, { buckets, statistics, learningRate }) => {
       const { step, session } = (await update) as { step: Step; session: Session }
@@ -67,9 +90,23 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
       for (const [bucket, name] of step.gradients.entries()) feeds[name] = vectorOf(buckets[bucket] as Vector)
       if (step.statistics !== undefined) feeds[step.statistics] = vectorOf(statistics as Vector)
       feeds[step.learningRate] = scalar(learningRate)
-      return carriedResults(step.state, await session.run(feeds), state.step + 1, ({ after }) => after)
+      const outputs = Object.fromEntries(step.state.map((one) => [one.after, one.count === undefined ? scalar(0) : vectorOf(spares.take(one.count))]))
+      await session.runInto(feeds, outputs)
+      for (const vector of buckets) spares.give(vector)
+      if (statistics !== undefined) spares.give(statistics)
+      return carriedResults(step.state, outputs, state.step + 1, ({ after }) => after)
+    },
+    advance: async (state, batches, learningRates) => {
+      const rows = batches[0] as Batch
+      const engine = engines.get(rowsOf(rows)) ?? openAlone(rows)
+      engines.set(rowsOf(rows), engine)
+      return (await engine).advance(state, batches, learningRates)
+    },
+    reuse: (done) => {
+      for (const vector of 'vectors' in done ? Object.values(done.vectors) : [done]) spares.give(vector)
     },
     release: async () => {
+      for (const engine of engines.values()) await (await engine.catch(() => undefined))?.release()
       for (const made of bySize.values()) await (await made.catch(() => undefined))?.gradient.release()
       await (await update?.catch(() => undefined))?.session.release()
     },
