@@ -18,7 +18,7 @@ export type ToWorker = ToRank | Welcome | Farewell
 export type FromWorker = FromRank | Hello | Farewell
 
 /** Counts up when messages change so that one side would not understand the other. */
-export const PROTOCOL = 1
+export const PROTOCOL = 2
 export const BEAT_MS = 500
 /** A worker that gives no sign of life for so long is gone. */
 export const WORKER_ALIVE_MS = 2500

@@ -68,10 +68,10 @@ export function completeSettings(given: unknown, pointer = '/training'): Trainin
   const schedule = (complete.schedule ?? DEFAULT_SCHEDULE) as TrainingSettings['schedule']
   const precision = complete.precision as PrecisionOptions | undefined
   const loss = complete.loss as LossOptions | undefined
-  optimizerOf(optimizer, `${pointer}/optimizer`)
+  const { byTensor = false } = optimizerOf(optimizer, `${pointer}/optimizer`)
   scheduleOf(schedule, `${pointer}/schedule`)
   if (loss !== undefined) lossOf(loss, `${pointer}/loss`)
   if (precision !== undefined) precisionOf(precision, `${pointer}/precision`)
-  checkParallel(complete.parallel, `${pointer}/parallel`)
+  checkParallel(complete.parallel, { byTensor, pointer: `${pointer}/parallel` })
   return { ...complete, optimizer, schedule, ...(loss === undefined ? {} : { loss }), ...(precision === undefined ? {} : { precision }) } as TrainingSettings
 }

@@ -44,10 +44,10 @@ export function initialState({ initial }: TrainingForm, carried: readonly Carrie
 /** A state as the tensors that a graph takes under the names that `inputOf` gives. */
 export function carriedFeeds(carried: readonly CarriedState[], { step, vectors }: TrainState, inputOf: (one: CarriedState) => string): Record<string, Tensor> {
   return Object.fromEntries(
-    carried.map((one) => [
-      inputOf(one),
-      { dtype: 'float32', dims: dimsOf(one), data: one.name === STATE.step ? Float32Array.of(step) : (vectors[one.name] as Float32Array<ArrayBuffer>) },
-    ]),
+    carried.map((one) => {
+      const data = one.name === STATE.step ? Float32Array.of(step) : (vectors[one.name] as Float32Array<ArrayBuffer>)
+      return [inputOf(one), { dtype: 'float32', dims: one.count === undefined ? [] : [data.length], data }]
+    }),
   )
 }
 

@@ -1,7 +1,6 @@
 // The two parts of a training step as models of their own.
 import { model as makeModel, valueInfo } from '../onnx/builder.js'
-import type { Step } from './step.js'
-import { STATE } from './step.js'
+import { STATE, type Carried, type Shard, type Step } from './step.js'
 import { dimsOf, type Batch } from './step-engine.js'
 import type { Model } from './training-form.js'
 
@@ -24,17 +23,22 @@ export function gradientGraph(step: Step, batch: Batch): Model {
   })
 }
 
-/** Inputs: the state, gradients, statistics and a learning rate. Outputs: the state. */
-export function updateGraph(step: Step): Model {
+/**
+ * Inputs: the state, gradients, statistics and a learning rate. Outputs: the state.
+ * @param shard what `step.update` was emitted for
+ */
+export function updateGraph(step: Step, shard?: Shard): Model {
+  const sharded = ({ name, count }: Carried) => shard !== undefined && count !== undefined && name !== STATE.statistics
+  const dims = (one: Carried) => (sharded(one) ? [shard?.count as number] : dimsOf(one))
   return makeModel({
     name: 'update',
     inputs: [
-      ...step.state.map((one) => valueInfo(one.before, 'float32', dimsOf(one))),
+      ...step.state.map((one) => valueInfo(one.before, 'float32', one.name === STATE.parameters ? dimsOf(one) : dims(one))),
       ...gradientInfos(step),
       ...statisticsInfos(step),
       valueInfo(step.learningRate, 'float32', []),
     ],
-    outputs: step.state.map((one) => valueInfo(one.after, 'float32', dimsOf(one))),
+    outputs: step.state.map((one) => valueInfo(one.after, 'float32', dims(one))),
     ...step.update,
   })
 }

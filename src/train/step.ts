@@ -53,6 +53,12 @@ export interface CarriedState extends Carried {
   after: string
 }
 
+/** Consecutive elements of the flat vector of parameters. */
+export interface Shard {
+  offset: number
+  count: number
+}
+
 interface Part {
   nodes: NodeProto[]
   initializers: TensorProto[]
@@ -170,18 +176,27 @@ function emitGradient(
   }
 }
 
-function emitUpdate(
+/**
+ * The update part of a step.
+ * @param shard what of parameters and slots is updated; slots come in and go out, and parameters go out, as these elements
+ * alone. Gradients are whole, as clipping and loss scaling go by all of them. Default: everything
+ */
+export function emitUpdate(
   { form, optimizer, clip, lossScale }: StepOptions,
   { state, unique, ...given }: Pick<Step, 'state' | 'unique' | 'gradients' | 'statistics' | 'learningRate'>,
+  shard?: Shard,
 ): Part {
   const before = beforeOf(state)
   const emit = new Emitter(unique)
   const step = emit.op('Add', [before(STATE.step), emit.scalar(1)])
   const gradients = given.gradients.length === 1 ? (given.gradients[0] as string) : emit.op('Concat', given.gradients.toReversed(), { attributes: { axis: 0 } })
   const flat = lossScale === undefined ? gradients : emitUnscaled(emit, gradients, before(STATE.scale))
+  const cut = (vector: string) =>
+    shard === undefined ? vector : emit.op('Slice', [vector, emit.ints([shard.offset]), emit.ints([shard.offset + shard.count])])
+  const parameters = cut(before(STATE.parameters))
   const updated = optimizer.emit(emit, {
-    parameters: before(STATE.parameters),
-    gradients: clip === undefined ? flat : clip(emit, flat),
+    parameters,
+    gradients: cut(clip === undefined ? flat : clip(emit, flat)),
     learningRate: given.learningRate,
     step,
     slots: optimizer.slots.map(before),
@@ -194,7 +209,8 @@ function emitUpdate(
   ])
   if (lossScale !== undefined) {
     const finite = emitIsFinite(emit, gradients)
-    const kept = emitKept(emit, finite, { after: [...results.values()], before: [...results.keys()].map(before) })
+    const held = [...results.keys()].map((name) => (name === STATE.parameters ? parameters : before(name)))
+    const kept = emitKept(emit, finite, { after: [...results.values()], before: held })
     for (const [index, name] of [...results.keys()].entries()) results.set(name, kept[index] as string)
     const next = emitNextScale(emit, finite, { scale: before(STATE.scale), goodSteps: before(STATE.goodSteps) }, lossScale)
     results.set(STATE.scale, next.scale).set(STATE.goodSteps, next.goodSteps)

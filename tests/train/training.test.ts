@@ -102,6 +102,11 @@ describe('settings', () => {
     [{ parallel: { syncEvery: 0 } }, '/training/parallel/syncEvery: got 0'],
     [{ parallel: { outer: {} } }, '/training/parallel/outer: got one with syncEvery 1, expected'],
     [{ parallel: { syncEvery: 2, outer: { momentum: 1 } } }, '/training/parallel/outer/momentum: got 1'],
+    [
+      { optimizer: { kind: 'lamb' }, parallel: { shardOptimizer: true } },
+      '/training/parallel/shardOptimizer: got true with an optimizer that needs whole tensors',
+    ],
+    [{ parallel: { shardOptimizer: true, syncEvery: 2 } }, '/training/parallel/shardOptimizer: got true with syncEvery 2, expected 1'],
     [3, '/training: got 3'],
   ])('%j are refused', (given, message) => {
     expect(() => completeSettings(given)).toThrow(message)

@@ -20,6 +20,7 @@ export function lamb(options: Omit<Static<typeof LambSchema>, 'kind'>): Optimize
   return {
     name: 'lamb',
     slots: MOMENTS,
+    byTensor: true,
     emit(emit, inputs) {
       const { parameters, learningRate, layout } = inputs
       const { slots, direction, scale } = emitMoments(emit, inputs, options)

@@ -19,6 +19,8 @@ export interface Optimizer {
   name: string
   /** Names of the vectors that are carried from step to step, each as long as the parameters; zero at first. */
   slots: readonly string[]
+  /** Whether elements are updated by others of their tensor, too: then not in shards. */
+  byTensor?: boolean
   /** Emits the update; returns the names of the new parameters and slots. */
   emit(emit: Emitter, inputs: UpdateInputs): { parameters: string; slots: string[] }
 }

@@ -2,13 +2,15 @@
 // one process, whoever takes part, unless ranks take steps alone. It has the data and the state, and computes no steps. A round in which a rank is
 // lost begins again with those left; ranks that join are members from the next one on.
 import { FlyweightError } from '../../errors.js'
-import { STATE, type Carried } from '../step.js'
+import { STATE, type Carried, type Shard } from '../step.js'
 import type { Advance, Batch, StepEngine, TrainState } from '../step-engine.js'
+import { stepOptions } from '../step-settings.js'
 import { divideRows } from './divide-rows.js'
 import { OUTER_MOMENTUM } from './local-sgd.js'
 import type { FromRank, RankPlan, Round, ShareOfStep } from './messages.js'
 import { OpenRound, type Done } from './open-round.js'
 import type { RankLink, Ranks } from './ranks.js'
+import { cutSlots, joinSlots, shardsOf } from './shards.js'
 
 export interface CoordinatorOptions {
   ranks: Ranks
@@ -25,6 +27,8 @@ interface Member {
   ready: boolean
   /** The last completed round that it was in. */
   completed?: number
+  /** What it has slots of since then; undefined: all. */
+  shard?: Shard | undefined
 }
 
 class RankLost extends Error {}
@@ -39,6 +43,8 @@ class Coordinator implements StepEngine {
   readonly #ranks: Ranks
   readonly #plan: RankPlan
   readonly #waitMs: number
+  /** Where the optimizer is sharded: how many parameters there are, and which vectors are in shards. */
+  readonly #sharded: { count: number; slots: readonly string[] } | undefined
   readonly #members = new Map<RankLink, Member>()
   #rounds = 0
   #open: OpenRound | undefined
@@ -49,10 +55,11 @@ class Coordinator implements StepEngine {
   #changed = () => {}
 
   constructor({ ranks, plan, state, waitMs }: CoordinatorOptions) {
-    const { syncEvery, outer } = plan.step.settings.parallel
+    const { syncEvery, outer, shardOptimizer } = plan.step.settings.parallel
     const count = state.find(({ name }) => name === STATE.parameters)?.count
     this.state = outer === undefined ? state : [...state, { name: OUTER_MOMENTUM, count, initial: 0 }]
     this.syncEvery = syncEvery
+    this.#sharded = shardOptimizer ? { count: count as number, slots: stepOptions(plan.step).optimizer.slots } : undefined
     this.#ranks = ranks
     this.#plan = plan
     this.#waitMs = waitMs
@@ -136,8 +143,9 @@ class Coordinator implements StepEngine {
     from: TrainState,
     { batches, learningRates, members: present }: { batches: readonly Batch[]; learningRates: readonly number[]; members: RankLink[] },
   ): Promise<Advance> {
-    const shares = batches.map((batch) => divideRows(batch, present.length))
+    const shares = batches.map((batch) => divideRows(batch, Math.min(present.length, this.#sharded?.count ?? Infinity)))
     const members = present.slice(0, shares[0]?.length)
+    const shards = this.#sharded === undefined ? [] : shardsOf(this.#sharded.count, members.length)
     const number = ++this.#rounds
     const round = new OpenRound(number, members)
     this.#open = round
@@ -146,13 +154,12 @@ class Coordinator implements StepEngine {
         const { rows, share: weight } = share[index] as { rows: Batch; share: number }
         return { rows, weight, learningRate: learningRates[step] as number }
       })
-      link.send({ kind: 'round', round: number, ...this.#startOf(link, from), steps, report: index === 0 })
+      link.send({ kind: 'round', round: number, ...this.#startOf(link, from, shards[index]), steps, report: index === 0 })
     }
     try {
       const done = await round.result
-      for (const link of members) this.#members.set(link, { ready: true, completed: number })
-      const { state } = done[0] as Done
-      this.#last = { round: number, state: state as TrainState }
+      for (const [index, link] of members.entries()) this.#members.set(link, { ready: true, completed: number, shard: shards[index] })
+      this.#last = { round: number, state: this.#endOf(done) }
       const losses = new Float32Array(batches.length)
       for (const [index, one] of done.entries()) {
         for (const [step, loss] of one.losses.entries()) losses[step]! += loss * (shares[step]?.[index]?.share as number)
@@ -166,10 +173,21 @@ class Coordinator implements StepEngine {
     }
   }
 
-  /** What a rank begins with: the state only where it does not have it. */
-  #startOf(link: RankLink, state: TrainState): Pick<Round, 'from' | 'state'> {
-    const last = this.#last
-    if (last !== undefined && last.state === state && this.#members.get(link)?.completed === last.round) return { from: last.round }
-    return { from: undefined, state }
+  #endOf(done: readonly Done[]): TrainState {
+    const [first, ...others] = done.map(({ state }) => state) as [TrainState, ...TrainState[]]
+    if (this.#sharded === undefined) return first
+    const shards = [first, ...others].map(({ vectors }) => vectors)
+    return { step: first.step, vectors: { ...first.vectors, ...joinSlots(shards, this.#sharded.slots) } }
+  }
+
+  /** What a rank begins with: of the state only what it does not have, and of slots only its shard. */
+  #startOf(link: RankLink, state: TrainState, shard: Shard | undefined): Pick<Round, 'from' | 'state' | 'shard'> {
+    const [last, member] = [this.#last, this.#members.get(link)]
+    const known = last !== undefined && last.state === state && member?.completed === last.round
+    if (shard === undefined) return known ? { from: last.round } : { from: undefined, state }
+    if (known && member.shard?.offset === shard.offset && member.shard.count === shard.count) return { from: last.round, shard }
+    const slots = cutSlots(state.vectors, this.#sharded?.slots ?? [], shard)
+    if (known) return { from: last.round, state: { step: state.step, vectors: slots }, shard }
+    return { from: undefined, state: { step: state.step, vectors: { ...state.vectors, ...slots } }, shard }
   }
 }

@@ -2,6 +2,7 @@
 // has the data and the state of a training; ranks compute steps on their share of rows. Work goes in rounds: some steps
 // from one state, by the same ranks throughout.
 import type { ErrorCode } from '../../errors.js'
+import type { Shard } from '../step.js'
 import type { Batch, TrainState } from '../step-engine.js'
 import type { StepSettings } from '../step-settings.js'
 
@@ -35,6 +36,8 @@ export interface Round {
   steps: readonly ShareOfStep[]
   /** Whether the rank's state is wanted at the end. */
   report: boolean
+  /** With a sharded optimizer: what the rank updates, and has slots of. Slots in `state` are these elements. */
+  shard?: Shard
 }
 
 export type ToRank =
@@ -54,7 +57,7 @@ export type FromRank =
   | { kind: 'bucket'; round: number; step: number; bucket: number; vector: Vector; exact?: boolean }
   /** With a sharded optimizer: the rank's slice of the parameters after the step. */
   | { kind: 'slice'; round: number; step: number; vector: Vector }
-  /** `losses`: one a step, means over the rank's own rows. */
+  /** `losses`: one a step, means over the rank's own rows. With a sharded optimizer every rank has a state: at least slots. */
   | { kind: 'done'; round: number; losses: Vector; state?: TrainState }
   /** The rank cannot go on with the round, or, without one, cannot begin at all. */
   | { kind: 'failed'; round?: number; code: ErrorCode; message: string }

@@ -33,6 +33,11 @@ export const ParallelSchema = Type.Object(
         'Steps that each rank takes alone on its own rows before parameters, statistics and slots are averaged, at the ends of epochs, too; 1: gradients are added up at every step',
     }),
     outer: Type.Optional(OuterSchema),
+    shardOptimizer: Type.Boolean({
+      default: false,
+      description:
+        "Each rank keeps its share of the optimizer's state only, and updates that share of the parameters (ZeRO-1); not with lamb, nor with syncEvery above 1",
+    }),
   },
   {
     additionalProperties: false,
@@ -42,7 +47,13 @@ export const ParallelSchema = Type.Object(
 
 export type ParallelSettings = Static<typeof ParallelSchema>
 
-/** @throws FlyweightError `invalid_input` for settings that do not go together */
-export function checkParallel({ syncEvery, outer }: ParallelSettings, pointer = '/parallel'): void {
+/**
+ * @param byTensor whether the optimizer updates elements by others of their tensor
+ * @throws FlyweightError `invalid_input` for settings that do not go together
+ */
+export function checkParallel({ syncEvery, outer, shardOptimizer }: ParallelSettings, { byTensor, pointer }: { byTensor: boolean; pointer: string }): void {
+  const refuse = (detail: string) => optionError(`${pointer}/shardOptimizer`, `got true with ${detail}`)
+  if (shardOptimizer && byTensor) throw refuse('an optimizer that needs whole tensors, expected another optimizer than lamb')
+  if (shardOptimizer && syncEvery > 1) throw refuse(`syncEvery ${syncEvery}, expected 1: ranks that take steps alone need all of the optimizer's state`)
   if (outer !== undefined && syncEvery === 1) throw optionError(`${pointer}/outer`, 'got one with syncEvery 1, expected ranks that take more steps alone')
 }

@@ -1,8 +1,9 @@
 // The program of a rank: computes rounds of steps on the rows it gets, and agrees with the others on gradients. Speaks
 // through a port, so that it is the same in a thread and on another machine. It blocks its thread while it computes.
 import { FlyweightError, messageOf } from '../../errors.js'
-import { STATE } from '../step.js'
+import { STATE, type Shard } from '../step.js'
 import type { TrainState } from '../step-engine.js'
+import { stepOptions } from '../step-settings.js'
 import { divideRows } from './divide-rows.js'
 import { meet, type Part } from './local-sgd.js'
 import type { FromRank, RankPlan, Round, ShareOfStep, ToRank, Vector } from './messages.js'
@@ -19,7 +20,7 @@ export interface RankPort {
 
 /** Serves a coordinator until it says stop. */
 export function runRank(port: RankPort): void {
-  const rank: Rank = { port, states: new Map(), plan: undefined, replica: undefined }
+  const rank: Rank = { port, states: new Map(), plan: undefined, slots: [], replica: undefined }
   const open = new Map<number, Answers>()
   let turn: Promise<void> = Promise.resolve()
   const inTurn = (work: () => unknown, round?: number) => {
@@ -33,6 +34,7 @@ export function runRank(port: RankPort): void {
       case 'setup':
         return inTurn(() => {
           rank.plan = message.plan
+          rank.slots = stepOptions(message.plan.step).optimizer.slots
           rank.replica = openReplica(message.plan)
           port.send({ kind: 'ready' })
         })
@@ -64,12 +66,14 @@ export function runRank(port: RankPort): void {
 interface Rank {
   port: RankPort
   plan: RankPlan | undefined
+  /** The optimizer's. */
+  slots: readonly string[]
   replica: Replica | undefined
   /** Ends of rounds that the next one may start from. */
   states: Map<number, TrainState>
 }
 
-async function computeRound(rank: Rank, { round, from, state: given, steps, report }: Round, answers: Answers): Promise<void> {
+async function computeRound(rank: Rank, { round, from, state: given, steps, report, shard }: Round, answers: Answers): Promise<void> {
   const { syncEvery = 1, outer } = rank.plan?.step.settings.parallel ?? {}
   const begun = startOf(rank, from, given)
   let state = begun
@@ -78,9 +82,9 @@ async function computeRound(rank: Rank, { round, from, state: given, steps, repo
     answers.check()
     const share = steps[step] as ShareOfStep
     if (syncEvery === 1) {
-      const done = await computeStep(rank, { state, share, round, step }, answers)
+      const done = await computeStep(rank, { state, share, round, step, shard }, answers)
       // What the round began with may be wanted again.
-      if (state !== begun) rank.replica?.reuse(state)
+      if (state !== begun) rank.replica?.reuse(shard === undefined ? state : slotsOf(rank, state))
       state = done.state
       losses[step] = done.loss
       step += 1
@@ -96,7 +100,8 @@ async function computeRound(rank: Rank, { round, from, state: given, steps, repo
     state = await meet({ start: state, state: alone.state, weight: share.weight, outer }, (parts) => sumOver(rank, at, answers, parts))
   }
   rank.states.set(round, state)
-  rank.port.send({ kind: 'done', round, losses, ...(report ? { state } : {}) })
+  const reported = report ? state : shard === undefined ? undefined : slotsOf(rank, state)
+  rank.port.send({ kind: 'done', round, losses, ...(reported === undefined ? {} : { state: reported }) })
 }
 
 /** Forgets what no later round can start from: rounds that were abandoned, and those before `from`. */
@@ -123,9 +128,10 @@ interface StepOfRound {
   share: ShareOfStep
   round: number
   step: number
+  shard: Shard | undefined
 }
 
-async function computeStep(rank: Rank, { state, share, round, step }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
+async function computeStep(rank: Rank, { state, share, round, step, shard }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
   const replica = rank.replica as Replica
   const parts = divideRows(share.rows, rank.plan?.step.settings.parts ?? 1)
   const sums: Vector[] = []
@@ -149,8 +155,15 @@ async function computeStep(rank: Rank, { state, share, round, step }: StepOfRoun
   if (statistics !== undefined) rank.port.send({ kind: 'bucket', round, step, bucket: buckets, vector: statistics.map((value) => value * share.weight) })
   const reduced: Vector[] = []
   for (let bucket = 0; bucket < buckets + (statistics === undefined ? 0 : 1); bucket++) reduced.push(await answers.take(step, bucket))
-  const next = await replica.update(state, { buckets: reduced.slice(0, buckets), statistics: reduced[buckets], learningRate: share.learningRate })
-  return { state: next, loss }
+  const next = await replica.update(state, { buckets: reduced.slice(0, buckets), statistics: reduced[buckets], learningRate: share.learningRate, shard })
+  if (shard === undefined) return { state: next, loss }
+  rank.port.send({ kind: 'slice', round, step, vector: next.vectors[STATE.parameters] as Vector })
+  const parameters = await answers.take(step, 'gathered')
+  return { state: { step: next.step, vectors: { ...next.vectors, [STATE.parameters]: parameters } }, loss }
+}
+
+function slotsOf({ slots }: Rank, { step, vectors }: TrainState): TrainState {
+  return { step, vectors: Object.fromEntries(slots.map((slot) => [slot, vectors[slot] as Vector])) }
 }
 
 function addTo(sum: Vector, values: Vector): Vector {

@@ -7,11 +7,12 @@ import { buildStep, STATE, type Step, type StepOptions } from '../step.js'
 import { openLoopEngine } from '../loop-engine.js'
 import { optionError } from '../options.js'
 import { openSplitEngine, partsOf } from '../split-engine.js'
-import { carriedFeeds, carriedResults, type Advance, type Batch, type StepEngine, type TrainState } from '../step-engine.js'
-import { gradientGraph, readByGradient, updateGraph } from '../step-graphs.js'
+import { carriedFeeds, type Advance, type Batch, type StepEngine, type TrainState } from '../step-engine.js'
+import { gradientGraph, readByGradient } from '../step-graphs.js'
 import { stepOptions } from '../step-settings.js'
 import { trainingForm } from '../training-form.js'
 import type { RankPlan, Vector } from './messages.js'
+import { floats, rankUpdate, type RankUpdate, type Sums } from './rank-update.js'
 import { SpareVectors } from './spare-vectors.js'
 
 export interface Replica {
@@ -25,7 +26,7 @@ export interface Replica {
     onBucket: (bucket: number, vector: Vector) => void,
   ): Promise<{ loss: number; statistics: Vector | undefined }>
   /** The state after a step with these gradients and statistics, whose memory is taken. */
-  update(state: TrainState, step: { buckets: readonly Vector[]; statistics: Vector | undefined; learningRate: number }): Promise<TrainState>
+  update(state: TrainState, sums: Sums): Promise<TrainState>
   /** Steps on the rank's own rows alone, as many as there are batches, all of the same size. */
   advance(state: TrainState, batches: readonly Batch[], learningRates: readonly number[]): Promise<Advance>
   /** Takes back vectors and states that came from here and are of no use any more. */
@@ -45,13 +46,13 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
   // The CPU has no kernels in float16.
   const autocast = level === undefined ? undefined : { level, emulated: true }
   const bySize = new Map<number, Promise<RowsGraph>>()
-  let update: Promise<{ step: Step; session: Session }> | undefined
+  let update: RankUpdate | undefined
 
   const build = async (rows: Batch): Promise<RowsGraph> => {
     const form = await trainingForm(model, { batch: rows, freeze: settings.settings.freeze })
     const options: StepOptions = { ...making, autocast, form, batch: rows, weighted: true }
     const step = await buildStep(options)
-    update ??= openSession(encodeModel(updateGraph(step)), { threads }).then((session) => ({ step, session }))
+    update ??= rankUpdate({ options, step, threads, spares })
     return { step, gradient: await openSession(encodeModel(gradientGraph(step, rows)), { threads }) }
   }
   const engines = new Map<number, Promise<StepEngine>>()
@@ -76,26 +77,15 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
       const feeds = carriedFeeds(step.state.filter(readByGradient), state, ({ before }) => before)
       const buckets = step.buckets.map(({ count }) => spares.take(count))
       const statistics = step.statistics === undefined ? undefined : spares.take(step.state.find(({ name }) => name === STATE.statistics)?.count ?? 0)
-      const loss = scalar(0)
+      const loss = floats(new Float32Array(1), [])
       const outputs: Record<string, Tensor> = { [step.loss]: loss }
-      for (const [bucket, name] of step.gradients.entries()) outputs[name] = vectorOf(buckets[bucket] as Vector)
-      if (step.statistics !== undefined) outputs[step.statistics] = vectorOf(statistics as Vector)
-      await gradient.runInto({ ...feeds, ...rows, [step.weight as string]: scalar(weight) }, outputs)
+      for (const [bucket, name] of step.gradients.entries()) outputs[name] = floats(buckets[bucket] as Vector)
+      if (step.statistics !== undefined) outputs[step.statistics] = floats(statistics as Vector)
+      await gradient.runInto({ ...feeds, ...rows, [step.weight as string]: floats(Float32Array.of(weight), []) }, outputs)
       for (const [bucket, vector] of buckets.entries()) onBucket(bucket, vector)
       return { loss: Number(loss.data[0]), statistics }
     },
-    update: async (state, { buckets, statistics, learningRate }) => {
-      const { step, session } = (await update) as { step: Step; session: Session }
-      const feeds = carriedFeeds(step.state, state, ({ before }) => before)
-      for (const [bucket, name] of step.gradients.entries()) feeds[name] = vectorOf(buckets[bucket] as Vector)
-      if (step.statistics !== undefined) feeds[step.statistics] = vectorOf(statistics as Vector)
-      feeds[step.learningRate] = scalar(learningRate)
-      const outputs = Object.fromEntries(step.state.map((one) => [one.after, one.count === undefined ? scalar(0) : vectorOf(spares.take(one.count))]))
-      await session.runInto(feeds, outputs)
-      for (const vector of buckets) spares.give(vector)
-      if (statistics !== undefined) spares.give(statistics)
-      return carriedResults(step.state, outputs, state.step + 1, ({ after }) => after)
-    },
+    update: (state, sums) => (update as RankUpdate).run(state, sums),
     advance: async (state, batches, learningRates) => {
       const rows = batches[0] as Batch
       const engine = engines.get(rowsOf(rows)) ?? openAlone(rows)
@@ -108,19 +98,11 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
     release: async () => {
       for (const engine of engines.values()) await (await engine.catch(() => undefined))?.release()
       for (const made of bySize.values()) await (await made.catch(() => undefined))?.gradient.release()
-      await (await update?.catch(() => undefined))?.session.release()
+      await update?.release()
     },
   }
 }
 
 function rowsOf(batch: Batch): number {
   return Object.values(batch)[0]?.dims[0] ?? 0
-}
-
-function scalar(value: number): Tensor {
-  return { dtype: 'float32', dims: [], data: Float32Array.of(value) }
-}
-
-function vectorOf(data: Vector): Tensor {
-  return { dtype: 'float32', dims: [data.length], data }
 }
