@@ -165,6 +165,26 @@ describe.skipIf(missing !== undefined)('a training across machines', () => {
     expect(difference).toBeGreaterThan(1e-7)
     expect(difference).toBeLessThan(1e-2)
   })
+
+  it.each([
+    ['fp32', { syncEvery: 3, outer: {} }],
+    ['fp32', { shardOptimizer: true }],
+    ['fp16', { syncEvery: 3, outer: {} }],
+  ])('makes of %s and %j what threads make', async (wire, mode) => {
+    const redis = await redisServer()
+    const threads = await training({ data: 2, group: 'lab', ...mode }, redis)
+    for (let round = 0; round < 3; round++) await threads.round()
+    worker(redis.url, { group: 'other' })
+    const steps = await training({ data: 1, group: 'other', wire, ...mode }, redis)
+    await until(() => present(steps) === 2)
+    for (let round = 0; round < 3; round++) await steps.round()
+    expect(present(steps)).toBe(2)
+    if (wire === 'fp32') expect(steps.state()).toEqual(threads.state())
+    const difference = largestDifference(parametersOf(steps), parametersOf(threads))
+    // Movements are rounded, parameters are not.
+    expect(difference).toBeLessThan(1e-3)
+    if (wire === 'fp16') expect(difference).toBeGreaterThan(1e-7)
+  })
 })
 
 describe.skipIf(missing !== undefined)('a job on two machines', () => {
