@@ -5,6 +5,7 @@ import { STATE } from '../step.js'
 import type { TrainState } from '../step-engine.js'
 import type { Vector } from './messages.js'
 import type { OuterSettings } from './parallel-settings.js'
+import type { SpareVectors } from './spare-vectors.js'
 
 /** The vector that holds the outer optimizer's momentum, as long as the parameters; zero at first. */
 export const OUTER_MOMENTUM = 'outer_momentum'
@@ -17,6 +18,7 @@ export interface Meeting {
   /** The share of rows that it went by. */
   weight: number
   outer: OuterSettings | undefined
+  spares: SpareVectors
 }
 
 /** A rank's part of a sum over ranks. */
@@ -28,14 +30,14 @@ export interface Part {
 
 /**
  * The state that all ranks go on from: the mean over ranks, weighted by rows, of every vector; the parameters then take the
- * outer optimizer's step, where there is one.
+ * outer optimizer's step, where there is one. Vectors come from `spares`; those of the sums go there.
  * @param sum the sums over ranks of this rank's parts
  */
-export async function meet({ start, state, weight, outer }: Meeting, sum: (parts: readonly Part[]) => Promise<Vector[]>): Promise<TrainState> {
+export async function meet({ start, state, weight, outer, spares }: Meeting, sum: (parts: readonly Part[]) => Promise<Vector[]>): Promise<TrainState> {
   const [before, after] = [start.vectors[STATE.parameters] as Vector, state.vectors[STATE.parameters] as Vector]
   const others = Object.entries(state.vectors).filter(([name]) => name !== STATE.parameters && name !== OUTER_MOMENTUM)
   const counts = others.map(([, { length }]) => length)
-  const rest = new Float32Array(counts.reduce((total, count) => total + count, 0))
+  const rest = spares.take(counts.reduce((total, count) => total + count, 0))
   let offset = 0
   for (const [, vector] of others) {
     for (let at = 0; at < vector.length; at++) rest[offset + at] = weight * (vector[at] as number)
@@ -43,23 +45,35 @@ export async function meet({ start, state, weight, outer }: Meeting, sum: (parts
   }
   // How far the rank came, as what is rounded on the way is then small. Slots are sent as they are: of means of squares,
   // differences could leave numbers below zero.
-  const moved = after.map((value, at) => weight * (value - (before[at] as number)))
+  const moved = spares.take(after.length)
+  for (let at = 0; at < moved.length; at++) moved[at] = weight * ((after[at] as number) - (before[at] as number))
   const [movement = moved, means = rest] = await sum([{ vector: moved, exact: false }, ...(rest.length === 0 ? [] : [{ vector: rest, exact: true }])])
   offset = 0
   const averaged = others.map(([name], index): [string, Vector] => {
-    const first = offset
-    offset += counts[index] as number
-    return [name, means.slice(first, offset)]
+    const mean = spares.take(counts[index] as number)
+    mean.set(means.subarray(offset, offset + mean.length))
+    offset += mean.length
+    return [name, mean]
   })
-  return { step: state.step, vectors: { ...Object.fromEntries(averaged), ...follow({ start, movement, outer }) } }
+  const followed = follow({ start, movement, outer, spares })
+  for (const vector of [movement, means]) spares.give(vector)
+  return { step: state.step, vectors: { ...Object.fromEntries(averaged), ...followed } }
 }
 
 /** Parameters after the movement, by SGD with Nesterov's momentum on its negative, and that momentum. */
-function follow({ start, movement, outer }: { start: TrainState; movement: Vector; outer: OuterSettings | undefined }): TrainState['vectors'] {
+function follow({ start, movement, outer, spares }: Pick<Meeting, 'start' | 'outer' | 'spares'> & { movement: Vector }): TrainState['vectors'] {
   const before = start.vectors[STATE.parameters] as Vector
-  if (outer === undefined) return { [STATE.parameters]: before.map((value, at) => value + (movement[at] as number)) }
+  const parameters = spares.take(before.length)
+  if (outer === undefined) {
+    for (let at = 0; at < parameters.length; at++) parameters[at] = (before[at] as number) + (movement[at] as number)
+    return { [STATE.parameters]: parameters }
+  }
   const { learningRate, momentum } = outer
-  const kept = (start.vectors[OUTER_MOMENTUM] as Vector).map((value, at) => momentum * value - (movement[at] as number))
-  const parameters = before.map((value, at) => value - learningRate * (momentum * (kept[at] as number) - (movement[at] as number)))
+  const [old, kept] = [start.vectors[OUTER_MOMENTUM] as Vector, spares.take(before.length)]
+  for (let at = 0; at < parameters.length; at++) {
+    const moved = movement[at] as number
+    kept[at] = momentum * (old[at] as number) - moved
+    parameters[at] = (before[at] as number) - learningRate * (momentum * (kept[at] as number) - moved)
+  }
   return { [STATE.parameters]: parameters, [OUTER_MOMENTUM]: kept }
 }

@@ -8,6 +8,7 @@ import { divideRows } from './divide-rows.js'
 import { meet, type Part } from './local-sgd.js'
 import type { FromRank, RankPlan, Round, ShareOfStep, ToRank, Vector } from './messages.js'
 import { openReplica, type Replica } from './replica.js'
+import type { SpareVectors } from './spare-vectors.js'
 import { Answers } from './answers.js'
 
 export interface RankPort {
@@ -75,6 +76,7 @@ interface Rank {
 
 async function computeRound(rank: Rank, { round, from, state: given, steps, report, shard }: Round, answers: Answers): Promise<void> {
   const { syncEvery = 1, outer } = rank.plan?.step.settings.parallel ?? {}
+  const replica = rank.replica as Replica
   const begun = startOf(rank, from, given)
   let state = begun
   const losses = new Float32Array(steps.length)
@@ -84,7 +86,7 @@ async function computeRound(rank: Rank, { round, from, state: given, steps, repo
     if (syncEvery === 1) {
       const done = await computeStep(rank, { state, share, round, step, shard }, answers)
       // What the round began with may be wanted again.
-      if (state !== begun) rank.replica?.reuse(shard === undefined ? state : slotsOf(rank, state))
+      if (state !== begun) giveBack(replica.spares, shard === undefined ? state : slotsOf(rank, state))
       state = done.state
       losses[step] = done.loss
       step += 1
@@ -92,12 +94,16 @@ async function computeRound(rank: Rank, { round, from, state: given, steps, repo
     }
     const stretch = steps.slice(step, step + syncEvery - (state.step % syncEvery))
     const [rows, learningRates] = [stretch.map((one) => one.rows), stretch.map((one) => one.learningRate)]
-    const alone = await (rank.replica as Replica).advance(state, rows, learningRates)
+    const alone = await replica.advance(state, rows, learningRates)
     losses.set(alone.losses, step)
     step += stretch.length
     // Sums are named by the last step before them.
     const at = { round, step: step - 1 }
-    state = await meet({ start: state, state: alone.state, weight: share.weight, outer }, (parts) => sumOver(rank, at, answers, parts))
+    const next = await meet({ start: state, state: alone.state, weight: share.weight, outer, spares: replica.spares }, (parts) =>
+      sumOver(rank, at, answers, parts),
+    )
+    if (state !== begun) giveBack(replica.spares, state)
+    state = next
   }
   rank.states.set(round, state)
   const reported = report ? state : shard === undefined ? undefined : slotsOf(rank, state)
@@ -141,7 +147,7 @@ async function computeStep(rank: Rank, { state, share, round, step, shard }: Ste
     answers.check()
     const onBucket = (bucket: number, vector: Vector) => {
       const sum = sums[bucket] === undefined ? vector : addTo(sums[bucket], vector)
-      if (sum !== vector) replica.reuse(vector)
+      if (sum !== vector) replica.spares.give(vector)
       sums[bucket] = sum
       if (index === parts.length - 1) rank.port.send({ kind: 'bucket', round, step, bucket, vector: sum })
     }
@@ -164,6 +170,10 @@ async function computeStep(rank: Rank, { state, share, round, step, shard }: Ste
 
 function slotsOf({ slots }: Rank, { step, vectors }: TrainState): TrainState {
   return { step, vectors: Object.fromEntries(slots.map((slot) => [slot, vectors[slot] as Vector])) }
+}
+
+function giveBack(spares: SpareVectors, { vectors }: TrainState): void {
+  for (const vector of Object.values(vectors)) spares.give(vector)
 }
 
 function addTo(sum: Vector, values: Vector): Vector {

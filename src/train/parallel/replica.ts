@@ -29,8 +29,8 @@ export interface Replica {
   update(state: TrainState, sums: Sums): Promise<TrainState>
   /** Steps on the rank's own rows alone, as many as there are batches, all of the same size. */
   advance(state: TrainState, batches: readonly Batch[], learningRates: readonly number[]): Promise<Advance>
-  /** Takes back vectors and states that came from here and are of no use any more. */
-  reuse(done: Vector | TrainState): void
+  /** Where its vectors come from, and go when they are of no use any more. */
+  readonly spares: SpareVectors
   release(): Promise<void>
 }
 
@@ -72,6 +72,7 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
   }
   const spares = new SpareVectors()
   return {
+    spares,
     gradients: async (state, { rows, weight }, onBucket) => {
       const { step, gradient } = await graphFor(rows)
       const feeds = carriedFeeds(step.state.filter(readByGradient), state, ({ before }) => before)
@@ -91,9 +92,6 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
       const engine = engines.get(rowsOf(rows)) ?? openAlone(rows)
       engines.set(rowsOf(rows), engine)
       return (await engine).advance(state, batches, learningRates)
-    },
-    reuse: (done) => {
-      for (const vector of 'vectors' in done ? Object.values(done.vectors) : [done]) spares.give(vector)
     },
     release: async () => {
       for (const engine of engines.values()) await (await engine.catch(() => undefined))?.release()
