@@ -25,6 +25,13 @@ export const ParallelSchema = Type.Object(
     ),
     wire: Type.Enum(['fp32', 'fp16'], { default: 'fp32', description: 'How gradients travel to other machines and back; fp16: in half the bytes' }),
     waitSeconds: Type.Number({ default: 60, minimum: 0, maximum: 86_400, description: 'How long a training with a group waits where there is no rank' }),
+    buckets: Type.Integer({
+      default: 1,
+      minimum: 1,
+      maximum: 64,
+      description:
+        'Parts that gradients are handed over in: those of the last layers are on their way while those before are computed, for networks that are slow',
+    }),
     syncEvery: Type.Integer({
       default: 1,
       minimum: 1,

@@ -1,18 +1,18 @@
 // A rank's copy of what is trained: gradient graphs, one for each number of rows that it gets, and the update. Both are
 // the graphs of a split step; what lies between them, the sum over ranks, is the caller's business.
-import { decodeModel, encodeModel } from '../../onnx/proto.js'
-import { openSession, type Session } from '../../runtime/session.js'
+import { decodeModel } from '../../onnx/proto.js'
 import type { Tensor } from '../../tensor/tensor.js'
 import { buildStep, STATE, type Step, type StepOptions } from '../step.js'
 import { openLoopEngine } from '../loop-engine.js'
 import { optionError } from '../options.js'
 import { openSplitEngine, partsOf } from '../split-engine.js'
-import { carriedFeeds, type Advance, type Batch, type StepEngine, type TrainState } from '../step-engine.js'
+import { carriedFeeds, initialState, type Advance, type Batch, type StepEngine, type TrainState } from '../step-engine.js'
 import { gradientGraph, readByGradient } from '../step-graphs.js'
 import { stepOptions } from '../step-settings.js'
 import { trainingForm } from '../training-form.js'
 import type { RankPlan, Vector } from './messages.js'
 import { floats, rankUpdate, type RankUpdate, type Sums } from './rank-update.js'
+import { openSegments, type Segments } from './segments.js'
 import { SpareVectors } from './spare-vectors.js'
 
 export interface Replica {
@@ -36,7 +36,7 @@ export interface Replica {
 
 interface RowsGraph {
   step: Step
-  gradient: Session
+  gradient: Segments
 }
 
 /** Graphs are made when they are first needed: the shapes of rows are not known before. */
@@ -50,10 +50,16 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
 
   const build = async (rows: Batch): Promise<RowsGraph> => {
     const form = await trainingForm(model, { batch: rows, freeze: settings.settings.freeze })
-    const options: StepOptions = { ...making, autocast, form, batch: rows, weighted: true }
+    const { buckets } = settings.settings.parallel
+    const options: StepOptions = { ...making, autocast, form, batch: rows, weighted: true, buckets }
     const step = await buildStep(options)
     update ??= rankUpdate({ options, step, threads, spares })
-    return { step, gradient: await openSession(encodeModel(gradientGraph(step, rows)), { threads }) }
+    const ends = step.gradients.map((name, bucket) =>
+      bucket < step.gradients.length - 1 ? [name] : [name, step.loss, ...(step.statistics === undefined ? [] : [step.statistics])],
+    )
+    const start = carriedFeeds(step.state.filter(readByGradient), initialState(form, step.state), ({ before }) => before)
+    const feeds = { ...start, ...rows, [step.weight as string]: floats(Float32Array.of(1), []) }
+    return { step, gradient: await openSegments(gradientGraph(step, rows), { ends, feeds, threads }) }
   }
   const engines = new Map<number, Promise<StepEngine>>()
   const openAlone = async (rows: Batch): Promise<StepEngine> => {
@@ -82,8 +88,8 @@ export function openReplica({ model: bytes, step: settings, threads }: RankPlan)
       const outputs: Record<string, Tensor> = { [step.loss]: loss }
       for (const [bucket, name] of step.gradients.entries()) outputs[name] = floats(buckets[bucket] as Vector)
       if (step.statistics !== undefined) outputs[step.statistics] = floats(statistics as Vector)
-      await gradient.runInto({ ...feeds, ...rows, [step.weight as string]: floats(Float32Array.of(weight), []) }, outputs)
-      for (const [bucket, vector] of buckets.entries()) onBucket(bucket, vector)
+      const given = { ...feeds, ...rows, [step.weight as string]: floats(Float32Array.of(weight), []) }
+      await gradient.run(given, outputs, (bucket) => onBucket(bucket, buckets[bucket] as Vector))
       return { loss: Number(loss.data[0]), statistics }
     },
     update: (state, sums) => (update as RankUpdate).run(state, sums),
