@@ -1,14 +1,14 @@
 // The commands and their flags. Each command's work is in a file of its own, loaded when it is chosen:
 // `flyweight models` need not load the runtime.
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import type { Sla } from '../registry/manifest.js'
 import { connect } from './client.js'
 import type { CompressFlags } from './compress.js'
 import type { CompressFileFlags } from './compress-file.js'
 import { type PixelRange, pixelRanges } from '../tensor/pixel-range.js'
+import { atLeastOne, budget, fraction, integer, positive, rows, size, svgFile } from './flag-values.js'
 import type { ShardFlags } from './shard.js'
 import { serve, version, type ServeFlags } from './serve.js'
-import { parseBytes } from './table.js'
 import type { TrainFlags } from './training-flags.js'
 import { openTerminal, type Terminal } from './terminal.js'
 import type { WorkerFlags } from './worker.js'
@@ -87,7 +87,6 @@ function addModels(program: Command): void {
 type CompressOptions = ClientFlags & CompressFileFlags & { modelVersion?: string; budget?: number; plot?: string }
 
 const DEFAULT_BUDGET_S = 60
-const LONGEST_BUDGET_S = 86_400
 
 function addCompress(program: Command, done: (code: number) => void): void {
   client(
@@ -266,50 +265,4 @@ function client(command: Command): Command {
 
 function defined(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
-}
-
-function integer(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('expected a whole number')
-  return Number(text)
-}
-
-function atLeastOne(text: string): number {
-  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('expected a whole number from 1 on')
-  return Number(text)
-}
-
-function positive(text: string): number {
-  const value = Number(text)
-  if (!(value > 0)) throw new InvalidArgumentError('expected a number above 0')
-  return value
-}
-
-function fraction(text: string): number {
-  const value = Number(text)
-  if (!(value >= 0 && value <= 1) || text.trim() === '') throw new InvalidArgumentError('expected a number from 0 to 1')
-  return value
-}
-
-function budget(text: string): number {
-  const seconds = Number(text)
-  if (text.trim() === '' || !(seconds >= 1 && seconds <= LONGEST_BUDGET_S)) throw new InvalidArgumentError(`expected seconds from 1 to ${LONGEST_BUDGET_S}`)
-  return seconds
-}
-
-function svgFile(text: string): string {
-  if (!/.\.svg$/i.test(text)) throw new InvalidArgumentError('expected the name of an .svg file')
-  return text
-}
-
-function size(text: string): number {
-  const value = parseBytes(text)
-  if (value === undefined) throw new InvalidArgumentError('expected bytes, e.g. 512MB or 1.5GiB')
-  return value
-}
-
-function rows(text: string): { from: number; count: number } {
-  const match = /^(\d+)(?::(\d+))?$/.exec(text)
-  const count = Number(match?.[2] ?? 1)
-  if (match === null || count === 0) throw new InvalidArgumentError('expected from:count, e.g. 0:1')
-  return { from: Number(match[1]), count }
 }
