@@ -1,31 +1,17 @@
 // What ranks on one machine are worth: samples a second of two ranks of one thread over one process of one thread, each
 // rank with the rows that the one process has: `npm run bench:parallel`. Both take turns, run by run; medians.
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { loadModel } from '#flyweight/onnx/load.js'
-import { buildNetwork } from '#flyweight/train/networks.js'
 import { parallelEngine } from '#flyweight/train/parallel/parallel-engine.js'
 import { completeSettings } from '#flyweight/train/settings.js'
 import { stepOptions } from '#flyweight/train/step-settings.js'
 import { train } from '#flyweight/train/trainer.js'
-import { mnistDigits } from './mnist.mjs'
+import { trainingCases } from './training-cases.mjs'
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, settings: { type: 'string', default: '{}' } } })
 const SECONDS = Number(values.seconds)
 const [BATCH, RANKS] = [64, 2]
 
-const { training: images } = await mnistDigits()
-const rows = { rows: images.rows, read: async (chosen, position) => flat(await images.read(chosen, position)) }
-const mlp = () => buildNetwork({ kind: 'mlp', hidden: [512, 256] }, { input: { name: 'x', dims: [784] }, output: { name: 'logits', classes: 10 } }, 1)
-const cnn = () =>
-  buildNetwork({ kind: 'cnn', channels: [16, 32, 64], hidden: [] }, { input: { name: 'x', dims: [1, 28, 28] }, output: { name: 'logits', classes: 10 } }, 1)
-const vit = () => loadModel(fileURLToPath(new URL('../tests/fixtures/digits_vit.onnx', import.meta.url)))
-const cases = [
-  { name: 'MLP 784-512-256-10, SGD', model: mlp(), data: rows, settings: { optimizer: { kind: 'sgd' }, learningRate: 0.1 } },
-  { name: 'MLP 784-512-256-10, AdamW', model: mlp(), data: rows, settings: { learningRate: 0.001 } },
-  { name: 'CNN of 16, 32, 64 channels, AdamW', model: cnn(), data: images, settings: { learningRate: 0.001 } },
-  { name: 'ViT of tests/fixtures, AdamW', model: await vit(), data: images, settings: { learningRate: 0.0001 } },
-]
+const cases = await trainingCases()
 
 console.log('| network | rows a second, one process | two ranks | ratio |\n| --- | --- | --- | --- |')
 for (const one of cases) {
@@ -37,8 +23,13 @@ for (const one of cases) {
   console.log(`| ${one.name} | ${alone.toFixed(0)} | ${together.toFixed(0)} | ${(together / alone).toFixed(2)} |`)
 }
 
-function start({ model, data, settings: given }, count) {
-  const settings = completeSettings({ batchSize: BATCH * count, ...given, parallel: { data: count, ...JSON.parse(count > 1 ? values.settings : '{}') } })
+function start({ model, data, optimizer, learningRate }, count) {
+  const settings = completeSettings({
+    batchSize: BATCH * count,
+    optimizer,
+    learningRate,
+    parallel: { data: count, ...JSON.parse(count > 1 ? values.settings : '{}') },
+  })
   const step = { settings, prediction: 'logits', labelled: true }
   const news = train({
     model,
@@ -61,10 +52,6 @@ async function advance(side) {
   side.rates.push(((value.step - side.last.step) * BATCH * side.count) / seconds)
   side.last = value
   return seconds
-}
-
-function flat({ x, labels }) {
-  return { x: { ...x, dims: [x.dims[0], 784] }, labels }
 }
 
 function median(numbers) {

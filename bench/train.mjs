@@ -1,31 +1,16 @@
 // Steps of training a second, batch 64, one thread: `npm run bench:train`. Networks take turns, run by run, so that what
 // else the machine does falls on all of them alike; medians are reported.
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { loadModel } from '#flyweight/onnx/load.js'
 import { lossOf } from '#flyweight/train/losses/table.js'
-import { buildNetwork } from '#flyweight/train/networks.js'
 import { optimizerOf } from '#flyweight/train/optimizers/table.js'
 import { train } from '#flyweight/train/trainer.js'
-import { mnistDigits } from './mnist.mjs'
+import { trainingCases } from './training-cases.mjs'
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' } } })
 const SECONDS = Number(values.seconds)
 const BATCH = 64
 
-const { training: images } = await mnistDigits()
-const rows = { rows: images.rows, read: async (chosen, position) => flat(await images.read(chosen, position)) }
-const mlp = () => buildNetwork({ kind: 'mlp', hidden: [512, 256] }, { input: { name: 'x', dims: [784] }, output: { name: 'logits', classes: 10 } }, 1)
-const cnn = () =>
-  buildNetwork({ kind: 'cnn', channels: [16, 32, 64], hidden: [] }, { input: { name: 'x', dims: [1, 28, 28] }, output: { name: 'logits', classes: 10 } }, 1)
-const vit = () => loadModel(fileURLToPath(new URL('../tests/fixtures/digits_vit.onnx', import.meta.url)))
-
-const cases = [
-  { name: 'MLP 784-512-256-10, SGD', model: mlp(), data: rows, optimizer: { kind: 'sgd' }, learningRate: 0.1 },
-  { name: 'MLP 784-512-256-10, AdamW', model: mlp(), data: rows, optimizer: { kind: 'adamw' }, learningRate: 0.001 },
-  { name: 'CNN of 16, 32, 64 channels, AdamW', model: cnn(), data: images, optimizer: { kind: 'adamw' }, learningRate: 0.001 },
-  { name: 'ViT of tests/fixtures, AdamW', model: await vit(), data: images, optimizer: { kind: 'adamw' }, learningRate: 0.0001 },
-]
+const cases = await trainingCases()
 
 const running = cases.map((one) => ({ ...one, rates: [], seconds: 0, news: start(one) }))
 // The first news comes with the step graph built, the second with its first run, which allocates.
@@ -61,10 +46,6 @@ function start({ model, data, optimizer, learningRate }) {
     seed: 1,
     threads: 1,
   })
-}
-
-function flat({ x, labels }) {
-  return { x: { ...x, dims: [x.dims[0], 784] }, labels }
 }
 
 function median(values) {
