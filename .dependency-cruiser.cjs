@@ -14,7 +14,9 @@ const layers = {
   registry: ['wire', 'onnx', 'tensor'],
   serving: ['registry', 'runtime', 'tensor'],
   jobs: ['cluster', 'compress', 'train', 'registry', 'runtime', 'onnx', 'tensor'],
-  http: ['serving', 'registry', 'jobs', 'train', 'wire', 'tensor', 'chart', 'config'],
+  v2: ['serving', 'registry', 'wire', 'tensor'],
+  http: ['v2', 'serving', 'registry', 'jobs', 'train', 'wire', 'tensor', 'chart', 'config'],
+  grpc: ['v2', 'serving', 'registry', 'wire', 'tensor', 'config'],
   telemetry: ['serving', 'config'],
   cli: ['app', 'config', 'cluster', 'compress', 'train', 'shard', 'onnx', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
 }
@@ -65,6 +67,7 @@ module.exports = {
     only('runtime-in-session', 'onnxruntime-node|onnxruntime-common', ['^src/runtime/session\\.ts$'], 'One file knows the runtime binding'),
     only('sqlite-in-two-files', 'libsql', ['^src/registry/catalog\\.ts$', '^src/jobs/sqlite-queue\\.ts$'], 'SQLite stays behind the catalog and the queue'),
     only('redis-in-cluster', 'ioredis', ['^src/cluster/connection\\.ts$'], 'Redis stays behind the connections of cluster'),
+    only('grpc-in-grpc', '@grpc', ['^src/grpc/'], 'gRPC stays in its door'),
     only('telemetry-libraries', 'prom-client|pino', ['^src/telemetry/'], 'Metrics and logging libraries stay in telemetry'),
     only('terminal-libraries', 'commander|cli-progress', ['^src/cli/', '^src/main\\.ts$'], 'Terminal libraries stay in the command line'),
     {

@@ -10,7 +10,7 @@ import { parse } from 'yaml'
 import { FlyweightError, messageOf } from '../../errors.js'
 import { ManifestSchema, type Manifest } from '../../registry/manifest.js'
 import { describe } from '../../wire/describe.js'
-import { checkOf } from '../validation.js'
+import { checkOf } from '../../wire/check.js'
 
 export interface Upload {
   modelFile: string

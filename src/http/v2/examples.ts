@@ -1,5 +1,5 @@
 // Examples of the v2 protocol's bodies, for the API description.
-import { platform } from './schemas.js'
+import { platform } from '../../v2/metadata.js'
 
 export const inferRequest = {
   id: '42',

@@ -2,7 +2,6 @@
 // The same request path as POST /infer: only the reading and the writing differ.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Sla } from '../../registry/manifest.js'
 import type { ModelVersion } from '../../registry/model.js'
 import type { InferResult } from '../../serving/request.js'
 import { dtypes, type Tensor } from '../../tensor/tensor.js'
@@ -10,13 +9,15 @@ import { answer, binaryMedia, component, failures, INFERENCE_FAILURES } from '..
 import { bodyOf, clientSignal } from '../body.js'
 import { serverTiming } from '../infer.js'
 import type { Scope, Services } from '../services.js'
-import { bytesPass, checkOf } from '../validation.js'
+import { checkOf } from '../../wire/check.js'
+import { bytesPass } from '../validation.js'
 import { HEADER_LENGTH, rawBytes, readRaw, readRawRequest, splitBody } from '../../wire/binary.js'
 import { parseJson, readArray } from '../../wire/json-read.js'
 import { jsonArray } from '../../wire/json-write.js'
 import { releaseWhenSent, sendParts } from '../parts.js'
 import { checkOutputs, checkShape, checkType, decodeAll, inputError } from '../../wire/signature.js'
-import { classify } from './classification.js'
+import { classificationOf } from '../../v2/classification.js'
+import { slaOf } from '../../v2/parameters.js'
 import * as examples from './examples.js'
 import { ModelParams, VersionParams } from './params.js'
 import { V2InferBody, V2InferRequest } from './schemas.js'
@@ -77,7 +78,7 @@ async function infer(
     version: model.version,
     inputs,
     ...(wanted && wanted.length > 0 && { outputs: wanted }),
-    sla: slaOf(body),
+    sla: slaOf(body.parameters ?? {}),
     ...(variant !== undefined && { variant }),
     signal: clientSignal(reply),
     arrivedAt: request.arrivedAt,
@@ -127,16 +128,6 @@ function sliceRaw({ inputs }: V2InferBody, raw: Buffer): (Buffer | undefined)[] 
   return slices
 }
 
-function slaOf({ parameters = {} }: Pick<V2InferBody, 'parameters'>): Sla {
-  const { sla_ms: latencyMs, min_fidelity: minFidelity, priority, on_miss: onMiss } = parameters
-  return {
-    ...(latencyMs !== undefined && { latencyMs }),
-    ...(minFidelity !== undefined && { minFidelity }),
-    ...(priority !== undefined && { priority }),
-    ...(onMiss !== undefined && { onMiss }),
-  }
-}
-
 /** Makes one output's entry of the answer, and its raw bytes when it is binary. */
 type Form = (tensor: Tensor) => { text: string; raw?: Buffer }
 
@@ -148,12 +139,10 @@ function formsOf(model: ModelVersion, body: Omit<V2InferBody, 'inputs'>, binaryB
       const { dtype } = model.signature.outputs.find((output) => output.name === name) as { dtype: Tensor['dtype'] }
       const binary = parameters?.binary_data ?? binaryByDefault
       const classes = parameters?.classification
-      const pointer = `/outputs/${index}/parameters/classification`
-      if (classes !== undefined && dtype === 'string') throw inputError(pointer, 'asks for a classification of an output of strings, expected numbers')
+      const shown = classificationOf(model, dtype, classes, `/outputs/${index}/parameters/classification`)
       if (!binary && classes === undefined && (dtype === 'float16' || dtype === 'bfloat16')) {
         throw inputError(`/outputs/${index}`, `is ${dtypes[dtype].v2}, which JSON does not carry: ask for it with binary_data`)
       }
-      const shown = (tensor: Tensor) => (classes === undefined ? tensor : classify(tensor, classes, model))
       return [name, (tensor) => outputEntry(name, shown(tensor), binary)]
     }),
   )

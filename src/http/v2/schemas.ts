@@ -1,31 +1,21 @@
 // Bodies of the Open Inference Protocol v2: the schemas that are checked, and their documentation.
 // https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 import { Type, type Static, type TSchema } from 'typebox'
-import { dtypes, type DType } from '../../tensor/tensor.js'
+import { dtypes } from '../../tensor/tensor.js'
+import { platform } from '../../v2/metadata.js'
+import { outputParameters, requestParameters } from '../../v2/parameters.js'
 import { strict } from '../answers.js'
-
-export const platform = 'onnxruntime_onnx'
 
 const datatype = Type.Enum(Object.values(dtypes).map(({ v2 }) => v2))
 const shape = Type.Array(Type.Integer(), { description: 'A free dimension is -1' })
 const size = Type.Integer({ minimum: 0, description: 'Bytes of this tensor after the JSON' })
 
 const RequestParameters = Type.Object(
-  {
-    sla_ms: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Deadline in milliseconds from arrival' })),
-    min_fidelity: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
-    priority: Type.Optional(Type.Integer({ minimum: 0, maximum: 9, description: 'Higher goes first' })),
-    on_miss: Type.Optional(Type.Enum(['degrade', 'reject', 'wait'])),
-    variant: Type.Optional(Type.String({ description: 'Pins one variant by name' })),
-    binary_data_output: Type.Optional(Type.Boolean({ description: 'All outputs as raw bytes after the JSON' })),
-  },
+  { ...requestParameters, binary_data_output: Type.Optional(Type.Boolean({ description: 'All outputs as raw bytes after the JSON' })) },
   strict,
 )
 const OutputParameters = Type.Object(
-  {
-    binary_data: Type.Optional(Type.Boolean({ description: 'Overrides binary_data_output for this output' })),
-    classification: Type.Optional(Type.Integer({ minimum: 1, description: 'The N highest values as `value:index[:label]`' })),
-  },
+  { binary_data: Type.Optional(Type.Boolean({ description: 'Overrides binary_data_output for this output' })), ...outputParameters },
   strict,
 )
 
@@ -148,9 +138,4 @@ export const v2Components = {
   V2RepositoryIndex: Type.Array(
     Type.Object({ name: Type.String(), version: Type.String(), state: Type.Enum(['READY', 'UNAVAILABLE', 'LOADING', 'UNLOADING']), reason: Type.String() }),
   ),
-}
-
-/** Triton's name of a dtype in a model's configuration: TYPE_FP32, TYPE_STRING, … */
-export function configType(dtype: DType): string {
-  return dtype === 'string' ? 'TYPE_STRING' : `TYPE_${dtypes[dtype].v2}`
 }

@@ -1,8 +1,8 @@
 // Options in requests: what may be left out, and which field an error names.
 import { Type } from 'typebox'
 import { expect, it } from 'vitest'
-import { withoutDefaults } from '#flyweight/http/request-schemas.js'
-import { checkOf } from '#flyweight/http/validation.js'
+import { withoutDefaults } from '#flyweight/wire/request-schemas.js'
+import { checkOf } from '#flyweight/wire/check.js'
 
 const circle = Type.Object({ kind: Type.Literal('circle'), radius: Type.Number({ default: 1, minimum: 0 }) }, { additionalProperties: false })
 const square = Type.Object({ kind: Type.Literal('square'), side: Type.Number() }, { additionalProperties: false })
