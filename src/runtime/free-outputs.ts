@@ -9,8 +9,12 @@ end.close()
 
 /** Nobody may read `outputs` afterwards: their arrays are empty. Harmless for outputs that are gone already. */
 export function freeOutputs(outputs: Readonly<Record<string, Tensor>>): void {
-  const buffers = new Set<ArrayBuffer>()
-  for (const { data } of Object.values(outputs)) if (!Array.isArray(data) && data.buffer.byteLength > 0) buffers.add(data.buffer)
+  freeBuffers(Object.values(outputs).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer])))
+}
+
+/** Nobody may read `given` afterwards; those that moved away already stay untouched. */
+export function freeBuffers(given: readonly ArrayBuffer[]): void {
+  const buffers = new Set(given.filter(({ byteLength }) => byteLength > 0))
   if (buffers.size === 0) return
   try {
     nowhere.postMessage(undefined, [...buffers])

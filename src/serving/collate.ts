@@ -3,7 +3,7 @@
 import { FlyweightError } from '../errors.js'
 import type { Signature } from '../registry/model.js'
 import { byteSize, dtypes, elementCount, type NumericArray, type Tensor } from '../tensor/tensor.js'
-import type { BufferPool } from './buffer-pool.js'
+import type { BufferPool } from '../tensor/buffer-pool.js'
 import type { Bucket } from './latency-book.js'
 
 export type Feeds = Readonly<Record<string, Tensor>>

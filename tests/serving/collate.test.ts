@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Signature } from '#flyweight/registry/model.js'
-import { BufferPool } from '#flyweight/serving/buffer-pool.js'
+import { BufferPool } from '#flyweight/tensor/buffer-pool.js'
 import { bucketOf, concatenate, rowsOf, split } from '#flyweight/serving/collate.js'
 
 const signature: Signature = {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { BufferPool } from '#flyweight/serving/buffer-pool.js'
+import { BufferPool } from '#flyweight/tensor/buffer-pool.js'
 
 const MIB = 2 ** 20
 

@@ -25,13 +25,18 @@ export class BufferPool {
     return buffer
   }
 
-  /** Nobody else may hold `buffer`. */
+  /** Nobody else may hold `buffer`. One that could not be given out again is not kept: of a size that take() does not make. */
   give(buffer: ArrayBuffer): void {
     const size = buffer.byteLength
-    if (size < SMALLEST || this.#bytes + size > this.#capacityBytes) return
+    if (!isPooled(size) || this.#bytes + size > this.#capacityBytes) return
     const free = this.#free.get(size)
     if (free === undefined) this.#free.set(size, [buffer])
     else free.push(buffer)
     this.#bytes += size
   }
+}
+
+/** Whether a buffer of this size may be one of a pool. */
+export function isPooled(byteLength: number): boolean {
+  return byteLength >= SMALLEST && Number.isInteger(Math.log2(byteLength))
 }

@@ -1,0 +1,66 @@
+// Stages on this machine: a lane, a thread with sessions of its own, as a stage host. Lost is lost: whoever owns it
+// opens another.
+import { FlyweightError } from '../errors.js'
+import { Lane, type LaneRun } from '../runtime/lane.js'
+import type { Tensor } from '../tensor/tensor.js'
+import type { StageHost } from './stage-host.js'
+
+/** Two WebGPU sessions on two threads at once end the process (onnxruntime-node 1.30). */
+const openWebgpu = new Set<LocalHost>()
+
+export interface LocalHostOptions {
+  /** `cpu:0`, `cpu:1`: threads of this machine's processors, any number; `webgpu:0`, `cuda:N`. */
+  device: string
+  /** Intra-op threads; default 1. */
+  threads?: number
+  /** Number of the lane, for messages and names of threads; default that of the device. */
+  id?: number
+}
+
+export class LocalHost implements StageHost {
+  readonly name: string
+  readonly #lane: Lane
+  #lost: string | undefined
+
+  /** @throws FlyweightError `invalid_config` for a second WebGPU device in this process */
+  constructor({ device, threads = 1, id = Number(device.split(':')[1] ?? 0) }: LocalHostOptions) {
+    this.name = device
+    const webgpu = device.startsWith('webgpu')
+    const [other] = openWebgpu
+    if (webgpu && other !== undefined) {
+      throw new FlyweightError('invalid_config', `device "${device}" came beside "${other.name}", expected one WebGPU device a process: two end it`)
+    }
+    if (webgpu) openWebgpu.add(this)
+    this.#lane = new Lane({ id, device, threads })
+    this.#lane.onExit(({ expected, reason }) => {
+      openWebgpu.delete(this)
+      if (!expected) this.#lost = reason
+    })
+  }
+
+  load(key: string, file: string): Promise<{ loadMs: number; residentBytes: number }> {
+    return this.#lane.load(key, file)
+  }
+
+  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<LaneRun> {
+    return this.#lane.run(key, feeds, fetches)
+  }
+
+  unload(key: string): Promise<void> {
+    return this.#lane.unload(key)
+  }
+
+  close(): Promise<void> {
+    return this.#lane.close()
+  }
+
+  onLost(listener: (reason: string) => void): () => void {
+    if (this.#lost !== undefined) {
+      listener(this.#lost)
+      return () => {}
+    }
+    return this.#lane.onExit(({ expected, reason }) => {
+      if (!expected) listener(reason)
+    })
+  }
+}
