@@ -36,6 +36,7 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY package.json LICENSE ./
+COPY proto ./proto
 COPY config ./config
 COPY models ./models
 COPY examples/digit.json ./examples/digit.json

@@ -6,6 +6,7 @@ import { totalmem } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Config } from './config.js'
+import { buildGrpcServer } from './grpc/server.js'
 import { buildServer } from './http/server.js'
 import { Builds } from './jobs/builds.js'
 import type { CompressResult } from './jobs/compress-job.js'
@@ -44,6 +45,8 @@ export interface App {
   /** Starts listening; resolves to the address, e.g. `http://127.0.0.1:8080`. */
   listen(): Promise<string>
   address(): string
+  /** Port of the gRPC server; undefined when there is none or it does not listen yet. */
+  grpcPort(): number | undefined
   /** Drains and closes everything. `graceMs` overrides how long `/readyz` says 503 before new requests are refused. */
   close(options?: { graceMs?: number | undefined }): Promise<void>
 }
@@ -108,6 +111,8 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   })
   const services = { gateway, repository, catalog, jobs, store, builds, trainings, capture, metrics, config, logger, version }
   const server = buildServer(services)
+  const grpc = config.server.grpcPort < 0 ? undefined : buildGrpcServer(services)
+  let grpcPort: number | undefined
 
   const seed = (variant: Variant, model: ModelVersion) => {
     if (variant.profile === undefined) return
@@ -146,7 +151,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     await gateway.drain(config.server.drainTimeoutMs)
     clearInterval(idle)
     scheduler.close()
-    await Promise.all([server.close(), runner.stop(), repository.close()])
+    await Promise.all([server.close(), grpc?.close(), runner.stop(), repository.close()])
     await Promise.all([lanes.close(), capture.flush()])
     jobs.close()
     catalog.close()
@@ -165,10 +170,13 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     jobs,
     ready,
     listen: async () => {
-      await server.listen({ host: config.server.host, port: config.server.port })
+      const { host, port } = config.server
+      await server.listen({ host, port })
+      grpcPort = await grpc?.listen(host, config.server.grpcPort)
       return address()
     },
     address,
+    grpcPort: () => grpcPort,
     close: (options) => (closing ??= close(options)),
   }
 }

@@ -15,6 +15,7 @@ const ConfigSchema = Type.Object(
       {
         host: Type.String({ default: '127.0.0.1', description: 'Address to bind' }),
         port: Type.Integer({ minimum: 0, maximum: 65535, default: 8080, description: '0 picks a free port' }),
+        grpcPort: Type.Integer({ minimum: -1, maximum: 65535, default: -1, description: 'Of the gRPC server; 0 picks a free port, -1: none' }),
         maxBodyBytes: Type.Integer({ minimum: 1024, default: 64 * 2 ** 20 }),
         maxModelBytes: Type.Integer({ minimum: 1024, default: 2 * 2 ** 30, description: 'Largest upload to /admin/models' }),
         drainGraceMs: Type.Integer({ minimum: 0, default: 5000, description: 'After SIGTERM, still serving while /readyz says 503' }),

@@ -56,14 +56,22 @@ function readStrings(bytes: Uint8Array, count: number, pointer: string): string[
     const length = offset + 4 <= buffer.byteLength ? buffer.readUInt32LE(offset) : Infinity
     const end = offset + 4 + length
     if (end > buffer.byteLength) throw inputError(pointer, `ends inside string ${i} of ${count}`)
-    const text = buffer.subarray(offset + 4, end)
-    if (!isUtf8(text)) throw inputError(pointer, `has a string (${i}) that is not UTF-8`)
-    if (text.includes(0)) throw inputError(pointer, `has a string (${i}) with U+0000, at which the runtime would cut it`)
-    strings.push(text.toString('utf8'))
+    strings.push(textOf(buffer.subarray(offset + 4, end), i, pointer))
     offset = end
   }
   if (offset !== buffer.byteLength) throw inputError(pointer, `has ${buffer.byteLength - offset} bytes after its ${count} strings`)
   return strings
+}
+
+/**
+ * One element of a BYTES tensor as the text that the runtime keeps.
+ * @param index of the element, for errors
+ * @throws FlyweightError `invalid_input` when it is not UTF-8, or holds U+0000
+ */
+export function textOf(bytes: Uint8Array, index: number, pointer: string): string {
+  if (!isUtf8(bytes)) throw inputError(pointer, `has a string (${index}) that is not UTF-8`)
+  if (bytes.includes(0)) throw inputError(pointer, `has a string (${index}) with U+0000, at which the runtime would cut it`)
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
 }
 
 /**
