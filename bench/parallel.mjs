@@ -1,6 +1,9 @@
 // What ranks on one machine are worth: samples a second of two ranks of one thread over one process of one thread, each
-// rank with the rows that the one process has: `npm run bench:parallel`. Both take turns, run by run; medians.
+// rank with the rows that the one process has: `npm run bench:parallel`. Beside them two such trainings at once that have
+// nothing to do with each other: what the machine's cores give where nothing is exchanged. All take turns, run by run; medians.
+import { on, once } from 'node:events'
 import { parseArgs } from 'node:util'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { parallelEngine } from '#flyweight/train/parallel/parallel-engine.js'
 import { completeSettings } from '#flyweight/train/settings.js'
 import { stepOptions } from '#flyweight/train/step-settings.js'
@@ -12,18 +15,31 @@ const SECONDS = Number(values.seconds)
 const [BATCH, RANKS] = [64, 2]
 
 const cases = await trainingCases()
+if (isMainThread) await compare()
+else await answer(cases[workerData])
 
-console.log('| network | rows a second, one process | two ranks | ratio |\n| --- | --- | --- | --- |')
-for (const one of cases) {
-  const [single, ranks] = [start(one, 1), start(one, RANKS)]
-  for (const side of [single, ranks]) for (let warm = 0; warm < 2; warm++) side.last = (await side.news.next()).value
-  for (let spent = 0; spent < SECONDS; ) for (const side of [single, ranks]) spent += await advance(side)
-  for (const side of [single, ranks]) await side.news.return()
-  const [alone, together] = [median(single.rates), median(ranks.rates)]
-  console.log(`| ${one.name} | ${alone.toFixed(0)} | ${together.toFixed(0)} | ${(together / alone).toFixed(2)} |`)
+async function compare() {
+  console.log('| network | rows a second, one process | two ranks | ratio | two trainings apart |\n| --- | --- | --- | --- | --- |')
+  for (const [index, one] of cases.entries()) {
+    const sides = [here(one, 1), here(one, RANKS), apart(index)]
+    for (const side of sides) for (let warm = 0; warm < 2; warm++) await side.run()
+    for (let spent = 0; spent < SECONDS; ) {
+      for (const side of sides) {
+        const begin = performance.now()
+        const rows = await side.run()
+        const seconds = (performance.now() - begin) / 1000
+        side.rates.push(rows / seconds)
+        spent += seconds
+      }
+    }
+    for (const side of sides) await side.end()
+    const [alone, ranks, free] = sides.map(({ rates }) => median(rates))
+    console.log(`| ${one.name} | ${alone.toFixed(0)} | ${ranks.toFixed(0)} | ${(ranks / alone).toFixed(2)} | ${(free / alone).toFixed(2)} |`)
+  }
 }
 
-function start({ model, data, optimizer, learningRate }, count) {
+/** Its `run` resolves to the rows that it trained on. */
+function here({ model, data, optimizer, learningRate }, count) {
   const settings = completeSettings({
     batchSize: BATCH * count,
     optimizer,
@@ -42,16 +58,43 @@ function start({ model, data, optimizer, learningRate }, count) {
     threads: 1,
     ...parallelEngine({ model, step, threads: count }),
   })
-  return { news, rates: [], count }
+  let last = 0
+  return {
+    rates: [],
+    run: async () => {
+      const { step: done } = (await news.next()).value
+      const rows = (done - last) * BATCH * count
+      last = done
+      return rows
+    },
+    end: () => news.return(),
+  }
 }
 
-async function advance(side) {
-  const begin = performance.now()
-  const { value } = await side.news.next()
-  const seconds = (performance.now() - begin) / 1000
-  side.rates.push(((value.step - side.last.step) * BATCH * side.count) / seconds)
-  side.last = value
-  return seconds
+function apart(index) {
+  const workers = Array.from({ length: RANKS }, () => new Worker(new URL(import.meta.url), { workerData: index }))
+  return {
+    rates: [],
+    run: async () => {
+      for (const worker of workers) worker.postMessage('run')
+      const done = await Promise.all(workers.map((worker) => once(worker, 'message')))
+      return done.reduce((sum, [rows]) => sum + rows, 0)
+    },
+    end: async () => {
+      for (const worker of workers) worker.postMessage('end')
+      await Promise.all(workers.map((worker) => once(worker, 'exit')))
+    },
+  }
+}
+
+async function answer(one) {
+  const side = here(one, 1)
+  for await (const [message] of on(parentPort, 'message')) {
+    if (message === 'end') break
+    parentPort.postMessage(await side.run())
+  }
+  await side.end()
+  parentPort.close()
 }
 
 function median(numbers) {

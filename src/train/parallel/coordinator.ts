@@ -11,6 +11,7 @@ import type { FromRank, RankPlan, Round, ShareOfStep } from './messages.js'
 import { OpenRound, type Done } from './open-round.js'
 import type { RankLink, Ranks } from './ranks.js'
 import { cutSlots, joinSlots, shardsOf } from './shards.js'
+import { boardMemory, closeBoard, type Seat } from './shared-exchange.js'
 
 export interface CoordinatorOptions {
   ranks: Ranks
@@ -31,6 +32,12 @@ interface Member {
   shard?: Shard | undefined
 }
 
+interface Board {
+  number: number
+  memory: SharedArrayBuffer
+  members: readonly RankLink[]
+}
+
 class RankLost extends Error {}
 
 export function openCoordinator(options: CoordinatorOptions): StepEngine {
@@ -48,6 +55,8 @@ class Coordinator implements StepEngine {
   readonly #members = new Map<RankLink, Member>()
   #rounds = 0
   #open: OpenRound | undefined
+  /** Of those who share memory, as long as they are the same. */
+  #board: Board | undefined
   /** The last round that was completed, and the state at its end. */
   #last: { round: number; state: TrainState } | undefined
   #fault: FlyweightError | undefined
@@ -149,12 +158,20 @@ class Coordinator implements StepEngine {
     const number = ++this.#rounds
     const round = new OpenRound(number, members)
     this.#open = round
+    const board = this.#boardFor(members)
     for (const [index, link] of members.entries()) {
       const steps = shares.map((share, step): ShareOfStep => {
         const { rows, share: weight } = share[index] as { rows: Batch; share: number }
         return { rows, weight, learningRate: learningRates[step] as number }
       })
-      link.send({ kind: 'round', round: number, ...this.#startOf(link, from, shards[index]), steps, report: index === 0 })
+      link.send({
+        kind: 'round',
+        round: number,
+        ...this.#startOf(link, from, shards[index]),
+        steps,
+        report: index === 0,
+        ...(board && { seat: { ...board, member: index } }),
+      })
     }
     try {
       const done = await round.result
@@ -166,11 +183,25 @@ class Coordinator implements StepEngine {
       }
       return { state: this.#last.state, losses }
     } catch (error) {
+      if (this.#board !== undefined) closeBoard(this.#board.memory)
+      this.#board = undefined
       for (const link of members) if (this.#members.has(link)) link.send({ kind: 'abandon', round: number })
       throw error
     } finally {
       this.#open = undefined
     }
+  }
+
+  /** Where the members meet; undefined where some share no memory with the others. */
+  #boardFor(members: readonly RankLink[]): Omit<Seat, 'member'> | undefined {
+    if (!members.every(({ sharesMemory }) => sharesMemory)) return undefined
+    const known = this.#board
+    const isSame = known?.members.length === members.length && known.members.every((link, index) => link === members[index])
+    // Gradients and statistics, or all of the state; and parameters once more, for shards of them. What is not used takes no memory.
+    const floats = this.state.reduce((sum, { name, count = 1 }) => sum + (name === STATE.parameters ? 2 * count : count), 0)
+    const board = isSame ? known : { number: this.#rounds, memory: boardMemory(members.length, floats), members }
+    this.#board = board
+    return { board: board.number, memory: board.memory, members: members.length }
   }
 
   #endOf(done: readonly Done[]): TrainState {

@@ -5,6 +5,7 @@ import type { ErrorCode } from '../../errors.js'
 import type { Shard } from '../step.js'
 import type { Batch, TrainState } from '../step-engine.js'
 import type { StepSettings } from '../step-settings.js'
+import type { Seat } from './shared-exchange.js'
 
 export type Vector = Float32Array<ArrayBuffer>
 
@@ -38,6 +39,8 @@ export interface Round {
   report: boolean
   /** With a sharded optimizer: what the rank updates, and has slots of. Slots in `state` are these elements. */
   shard?: Shard
+  /** Where all members share memory: where they agree on vectors, in place of messages. */
+  seat?: Seat
 }
 
 export type ToRank =

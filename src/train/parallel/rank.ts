@@ -5,10 +5,13 @@ import { STATE, type Shard } from '../step.js'
 import type { TrainState } from '../step-engine.js'
 import { stepOptions } from '../step-settings.js'
 import { divideRows } from './divide-rows.js'
+import { messageExchange, type Exchange } from './exchange.js'
 import { meet, type Part } from './local-sgd.js'
 import type { FromRank, RankPlan, Round, ShareOfStep, ToRank, Vector } from './messages.js'
 import { openReplica, type Replica } from './replica.js'
+import { sharedExchange, type Seat } from './shared-exchange.js'
 import type { SpareVectors } from './spare-vectors.js'
+import { addTo } from './sums.js'
 import { Answers } from './answers.js'
 
 export interface RankPort {
@@ -21,7 +24,7 @@ export interface RankPort {
 
 /** Serves a coordinator until it says stop. */
 export function runRank(port: RankPort): void {
-  const rank: Rank = { port, states: new Map(), plan: undefined, slots: [], replica: undefined }
+  const rank: Rank = { port, states: new Map(), plan: undefined, slots: [], replica: undefined, seat: undefined }
   const open = new Map<number, Answers>()
   let turn: Promise<void> = Promise.resolve()
   const inTurn = (work: () => unknown, round?: number) => {
@@ -72,11 +75,14 @@ interface Rank {
   replica: Replica | undefined
   /** Ends of rounds that the next one may start from. */
   states: Map<number, TrainState>
+  /** At the board of ranks that share memory. */
+  seat: { board: number; exchange: Exchange } | undefined
 }
 
-async function computeRound(rank: Rank, { round, from, state: given, steps, report, shard }: Round, answers: Answers): Promise<void> {
+async function computeRound(rank: Rank, { round, from, state: given, steps, report, shard, seat }: Round, answers: Answers): Promise<void> {
   const { syncEvery = 1, outer } = rank.plan?.step.settings.parallel ?? {}
   const replica = rank.replica as Replica
+  const exchange = seat === undefined ? messageExchange(round, answers, rank.port.send) : exchangeAt(rank, seat)
   const begun = startOf(rank, from, given)
   let state = begun
   const losses = new Float32Array(steps.length)
@@ -84,7 +90,7 @@ async function computeRound(rank: Rank, { round, from, state: given, steps, repo
     answers.check()
     const share = steps[step] as ShareOfStep
     if (syncEvery === 1) {
-      const done = await computeStep(rank, { state, share, round, step, shard }, answers)
+      const done = await computeStep(rank, { state, share, step, shard, exchange }, answers)
       // What the round began with may be wanted again.
       if (state !== begun) giveBack(replica.spares, shard === undefined ? state : slotsOf(rank, state))
       state = done.state
@@ -98,9 +104,9 @@ async function computeRound(rank: Rank, { round, from, state: given, steps, repo
     losses.set(alone.losses, step)
     step += stretch.length
     // Sums are named by the last step before them.
-    const at = { round, step: step - 1 }
+    const last = step - 1
     const next = await meet({ start: state, state: alone.state, weight: share.weight, outer, spares: replica.spares }, (parts) =>
-      sumOver(rank, at, answers, parts),
+      sumOver(exchange, last, parts),
     )
     if (state !== begun) giveBack(replica.spares, state)
     state = next
@@ -122,22 +128,28 @@ function startOf({ states }: Rank, from: number | undefined, given: TrainState |
 }
 
 /** The sums over ranks of parts of them. */
-async function sumOver({ port }: Rank, at: { round: number; step: number }, answers: Answers, parts: readonly Part[]): Promise<Vector[]> {
-  for (const [bucket, { vector, exact }] of parts.entries()) port.send({ kind: 'bucket', ...at, bucket, vector, exact })
+async function sumOver(exchange: Exchange, step: number, parts: readonly Part[]): Promise<Vector[]> {
+  for (const [bucket, { vector, exact }] of parts.entries()) exchange.give({ step, bucket }, vector, exact)
   const sums: Vector[] = []
-  for (const bucket of parts.keys()) sums.push(await answers.take(at.step, bucket))
+  for (const bucket of parts.keys()) sums.push(await exchange.take({ step, bucket }))
   return sums
+}
+
+/** Of the same board the same exchange, which counts how often it was used. */
+function exchangeAt(rank: Rank, seat: Seat): Exchange {
+  if (rank.seat?.board !== seat.board) rank.seat = { board: seat.board, exchange: sharedExchange(seat, (rank.replica as Replica).spares) }
+  return rank.seat.exchange
 }
 
 interface StepOfRound {
   state: TrainState
   share: ShareOfStep
-  round: number
   step: number
   shard: Shard | undefined
+  exchange: Exchange
 }
 
-async function computeStep(rank: Rank, { state, share, round, step, shard }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
+async function computeStep(rank: Rank, { state, share, step, shard, exchange }: StepOfRound, answers: Answers): Promise<{ state: TrainState; loss: number }> {
   const replica = rank.replica as Replica
   const parts = divideRows(share.rows, rank.plan?.step.settings.parts ?? 1)
   const sums: Vector[] = []
@@ -146,10 +158,12 @@ async function computeStep(rank: Rank, { state, share, round, step, shard }: Ste
   for (const [index, part] of parts.entries()) {
     answers.check()
     const onBucket = (bucket: number, vector: Vector) => {
-      const sum = sums[bucket] === undefined ? vector : addTo(sums[bucket], vector)
-      if (sum !== vector) replica.spares.give(vector)
-      sums[bucket] = sum
-      if (index === parts.length - 1) rank.port.send({ kind: 'bucket', round, step, bucket, vector: sum })
+      const sum = (sums[bucket] ??= vector)
+      if (sum !== vector) {
+        addTo(sum, vector)
+        replica.spares.give(vector)
+      }
+      if (index === parts.length - 1) exchange.give({ step, bucket }, sum)
     }
     // Each part goes on from the statistics of the one before.
     const from = statistics === undefined ? state : { step: state.step, vectors: Object.assign({}, state.vectors, { [STATE.statistics]: statistics }) }
@@ -158,13 +172,17 @@ async function computeStep(rank: Rank, { state, share, round, step, shard }: Ste
     statistics = result.statistics
   }
   const buckets = sums.length
-  if (statistics !== undefined) rank.port.send({ kind: 'bucket', round, step, bucket: buckets, vector: statistics.map((value) => value * share.weight) })
+  if (statistics !== undefined)
+    exchange.give(
+      { step, bucket: buckets },
+      statistics.map((value) => value * share.weight),
+    )
   const reduced: Vector[] = []
-  for (let bucket = 0; bucket < buckets + (statistics === undefined ? 0 : 1); bucket++) reduced.push(await answers.take(step, bucket))
+  for (let bucket = 0; bucket < buckets + (statistics === undefined ? 0 : 1); bucket++) reduced.push(await exchange.take({ step, bucket }))
   const next = await replica.update(state, { buckets: reduced.slice(0, buckets), statistics: reduced[buckets], learningRate: share.learningRate, shard })
   if (shard === undefined) return { state: next, loss }
-  rank.port.send({ kind: 'slice', round, step, vector: next.vectors[STATE.parameters] as Vector })
-  const parameters = await answers.take(step, 'gathered')
+  const whole = { shard, count: (state.vectors[STATE.parameters] as Vector).length }
+  const parameters = await exchange.gather(step, next.vectors[STATE.parameters] as Vector, whole)
   return { state: { step: next.step, vectors: { ...next.vectors, [STATE.parameters]: parameters } }, loss }
 }
 
@@ -174,9 +192,4 @@ function slotsOf({ slots }: Rank, { step, vectors }: TrainState): TrainState {
 
 function giveBack(spares: SpareVectors, { vectors }: TrainState): void {
   for (const vector of Object.values(vectors)) spares.give(vector)
-}
-
-function addTo(sum: Vector, values: Vector): Vector {
-  for (let at = 0; at < sum.length; at++) sum[at]! += values[at] as number
-  return sum
 }

@@ -5,6 +5,8 @@ import type { FromRank, ToRank } from './messages.js'
 export interface RankLink {
   /** For people. */
   readonly id: string
+  /** It is a thread of this process. */
+  readonly sharesMemory?: true
   /** Vectors of the message may be moved: the caller does not use them any more. Does nothing for a rank that has left. */
   send(message: ToRank): void
 }

@@ -13,7 +13,7 @@ export function threadRanks(count: number): Ranks {
   for (let index = 0; index < count; index++) {
     const id = `rank-${index}`
     const worker = new Worker(new URL('./rank-worker.js', import.meta.url), { name: id, execArgv: [] })
-    const link: RankLink = { id, send: (message) => worker.postMessage(message, handedOver(message)) }
+    const link: RankLink = { id, sharesMemory: true, send: (message) => worker.postMessage(message, handedOver(message)) }
     let failure: string | undefined
     worker.on('message', (message: FromRank) => events?.message(link, message))
     worker.on('error', (error) => {
