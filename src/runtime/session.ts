@@ -3,6 +3,7 @@
 import ort from 'onnxruntime-node'
 import { FlyweightError } from '../errors.js'
 import { float16From } from '../tensor/float16.js'
+import { freeOutputs } from './free-outputs.js'
 import { dtypes, type DType, type Tensor, type TensorSpec } from '../tensor/tensor.js'
 
 export interface SessionOptions {
@@ -69,7 +70,10 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
       return outputs
     },
     runInto: async (feeds, outputs) => {
-      await session.run(ortTensors(feeds), ortTensors(outputs))
+      const results = await session.run(ortTensors(feeds), ortTensors(outputs))
+      // They are other arrays on the same memory, each counted as new: V8 would soon collect garbage for what nobody took.
+      const views = Object.entries(results).filter(([name, { data }]) => bufferOf(data) !== bufferOf(outputs[name]?.data))
+      freeOutputs(Object.fromEntries(views.map(([name, view]) => [name, fromOrt(view)])))
     },
     release: async () => {
       if (options.tracePrefix !== undefined) session.endProfiling()
@@ -107,6 +111,10 @@ function specOf(metadata: ort.InferenceSession.ValueMetadata): TensorSpec {
     throw new FlyweightError('invalid_model', `"${metadata.name}" has element type ${metadata.type}, which is not supported`)
   }
   return { name: metadata.name, dtype: metadata.type as DType, dims: metadata.shape.map((dim) => (dim === '' ? -1 : dim)) }
+}
+
+function bufferOf(data: ort.Tensor.DataType | Tensor['data'] | undefined): ArrayBufferLike | undefined {
+  return ArrayBuffer.isView(data) ? data.buffer : undefined
 }
 
 function halved(tensor: Tensor): Tensor {

@@ -26,8 +26,10 @@ describe('ranks', () => {
     expect(alone.losses.at(-1)).not.toBeCloseTo(alone.losses[0] as number, 1)
   })
 
-  it('make the same bits every time, in threads or not', async () => {
-    const given = { network: 'cnn', settings: adamw } as const
+  it.each([
+    { network: 'cnn', settings: { ...adamw, parallel: { buckets: 3 } } },
+    { network: 'normalized', settings: { ...momentum, parts: 2 } },
+  ] as const)('make the same bits every time, in threads that share memory or not: $network', async (given) => {
     const states = [await trained({ ...given, ranks: inlineRanks(3) }), await trained({ ...given, ranks: threadRanks(3) })]
     expect(states[1]).toEqual(states[0])
   })
