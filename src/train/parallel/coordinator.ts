@@ -7,11 +7,11 @@ import type { Advance, Batch, StepEngine, TrainState } from '../step-engine.js'
 import { stepOptions } from '../step-settings.js'
 import { divideRows } from './divide-rows.js'
 import { OUTER_MOMENTUM } from './local-sgd.js'
-import type { FromRank, RankPlan, Round, ShareOfStep } from './messages.js'
+import type { FromRank, RankPlan, Round, Seat, ShareOfStep } from './messages.js'
 import { OpenRound, type Done } from './open-round.js'
 import type { RankLink, Ranks } from './ranks.js'
 import { cutSlots, joinSlots, shardsOf } from './shards.js'
-import { boardMemory, closeBoard, type Seat } from './shared-exchange.js'
+import { boardMemory, closeBoard } from './shared-exchange.js'
 
 export interface CoordinatorOptions {
   ranks: Ranks

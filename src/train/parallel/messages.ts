@@ -5,7 +5,6 @@ import type { ErrorCode } from '../../errors.js'
 import type { Shard } from '../step.js'
 import type { Batch, TrainState } from '../step-engine.js'
 import type { StepSettings } from '../step-settings.js'
-import type { Seat } from './shared-exchange.js'
 
 export type Vector = Float32Array<ArrayBuffer>
 
@@ -25,6 +24,16 @@ export interface ShareOfStep {
   rows: Batch
   /** The share of the step's rows that these are. */
   weight: number
+}
+
+/** A rank's place at a board, as it is sent to the rank's thread. */
+export interface Seat {
+  /** Another board has another number. */
+  board: number
+  memory: SharedArrayBuffer
+  members: number
+  /** Which of the members the rank is, from 0 on. */
+  member: number
 }
 
 export interface Round {

@@ -2,20 +2,10 @@
 // the rest, a reduce-scatter and an all-gather. Nothing is sent and no memory is new, either of which takes several times
 // as long as the sums themselves. A rank that waits blocks its thread.
 import type { Exchange } from './exchange.js'
-import type { Vector } from './messages.js'
+import type { Seat, Vector } from './messages.js'
 import { shardsOf } from './shards.js'
 import type { SpareVectors } from './spare-vectors.js'
 import { addTo } from './sums.js'
-
-/** A rank's place at a board, as it is sent to the rank's thread. */
-export interface Seat {
-  /** Another board has another number. */
-  board: number
-  memory: SharedArrayBuffer
-  members: number
-  /** Which of the members the rank is, from 0 on. */
-  member: number
-}
 
 type Shared = Float32Array<SharedArrayBuffer>
 
