@@ -16,7 +16,7 @@ const layers = {
   jobs: ['cluster', 'compress', 'train', 'registry', 'runtime', 'onnx', 'tensor'],
   v2: ['serving', 'registry', 'wire', 'tensor'],
   http: ['v2', 'serving', 'registry', 'jobs', 'train', 'wire', 'tensor', 'chart', 'config'],
-  grpc: ['v2', 'serving', 'registry', 'wire', 'tensor', 'config'],
+  grpc: ['v2', 'serving', 'shard', 'registry', 'wire', 'onnx', 'runtime', 'tensor', 'config'],
   telemetry: ['serving', 'config'],
   cli: ['app', 'config', 'cluster', 'compress', 'train', 'shard', 'onnx', 'jobs', 'registry', 'runtime', 'tensor', 'chart'],
 }

@@ -1,5 +1,6 @@
 // The composition root: the only place where objects are wired together. Read it to see what Flyweight
 // is made of; each part explains itself in its own file.
+import { randomUUID } from 'node:crypto'
 import { mkdir, readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { totalmem } from 'node:os'
@@ -7,6 +8,8 @@ import { basename, dirname, join, resolve } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Config } from './config.js'
 import { buildGrpcServer } from './grpc/server.js'
+import { RemoteHost, REMOTE_SCHEME } from './grpc/remote-host.js'
+import { StageNode } from './grpc/stage-node.js'
 import { buildServer } from './http/server.js'
 import { Builds } from './jobs/builds.js'
 import type { CompressResult } from './jobs/compress-job.js'
@@ -31,6 +34,9 @@ import { LanePool } from './serving/lane-pool.js'
 import { LatencyBook } from './serving/latency-book.js'
 import { Scheduler } from './serving/scheduler.js'
 import { VariantCache } from './serving/variant-cache.js'
+import { parseDevices } from './shard/device-spec.js'
+import { LocalHost } from './shard/local-host.js'
+import { StageDevices } from './shard/stage-devices.js'
 import { createLogger } from './telemetry/logging.js'
 import { createMetrics, type Metrics } from './telemetry/metrics.js'
 
@@ -111,7 +117,29 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   })
   const services = { gateway, repository, catalog, jobs, store, builds, trainings, capture, metrics, config, logger, version }
   const server = buildServer(services)
-  const grpc = config.server.grpcPort < 0 ? undefined : buildGrpcServer(services)
+  const openLocal = (name: string) => new LocalHost({ device: name, threads })
+  const gatewayId = randomUUID()
+  const devices = new StageDevices({
+    devices: parseDevices(config.sharding.devices),
+    open: (name) =>
+      name.startsWith(REMOTE_SCHEME)
+        ? RemoteHost.connect({ device: name, key: config.sharding.key, gateway: gatewayId })
+        : Promise.resolve().then(() => openLocal(name)),
+    onOpened: ({ name }) => logger.info({ device: name }, 'device for stages is there'),
+    onLost: (name, reason) => logger.warn({ device: name, reason }, 'device for stages is lost'),
+  })
+  const grpc =
+    config.server.grpcPort < 0
+      ? undefined
+      : buildGrpcServer({
+          ...services,
+          stages: new StageNode({
+            store,
+            key: config.sharding.key,
+            maxStageBytes: config.server.maxModelBytes,
+            openHost: () => openLocal(device === 'cpu' ? 'cpu:0' : device),
+          }),
+        })
   let grpcPort: number | undefined
 
   const seed = (variant: Variant, model: ModelVersion) => {
@@ -152,7 +180,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     clearInterval(idle)
     scheduler.close()
     await Promise.all([server.close(), grpc?.close(), runner.stop(), repository.close()])
-    await Promise.all([lanes.close(), capture.flush()])
+    await Promise.all([lanes.close(), devices.close(), capture.flush()])
     jobs.close()
     catalog.close()
     metrics.close()

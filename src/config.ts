@@ -62,6 +62,19 @@ const ConfigSchema = Type.Object(
       { redis: Type.String({ default: '', description: 'redis://host:port through which workers of other machines join trainings that name a group' }) },
       strict,
     ),
+    sharding: Type.Object(
+      {
+        devices: Type.Array(Type.String(), {
+          default: [],
+          description: 'Where stages may be: cpu:0, cpu:1, webgpu:0, grpc://host:port, each with =64MiB for the weights that it may hold',
+        }),
+        key: Type.String({
+          default: '',
+          description: 'Shared by a gateway and the nodes that hold stages for it, over gRPC; a node without one takes no stages',
+        }),
+      },
+      strict,
+    ),
     log: Type.Object({ level: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { default: 'info' }) }, strict),
   },
   strict,

@@ -25,6 +25,8 @@ export interface ErrorRow {
 const TABLE = {
   malformed: { title: 'The request could not be read', status: 400, grpc: 'INVALID_ARGUMENT' },
   unknown_field: { title: 'The request has a field that does not exist', status: 400, grpc: 'INVALID_ARGUMENT' },
+  unauthorized: { title: 'The key is missing or wrong', status: 401, grpc: 'UNAUTHENTICATED' },
+  forbidden: { title: 'This is not allowed here', status: 403, grpc: 'PERMISSION_DENIED' },
   not_found: { title: 'There is no such thing', status: 404, grpc: 'NOT_FOUND' },
   model_not_found: { title: 'There is no such model', status: 404, grpc: 'NOT_FOUND' },
   variant_not_found: { title: 'There is no such variant', status: 404, grpc: 'NOT_FOUND' },

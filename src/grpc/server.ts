@@ -10,6 +10,8 @@ import { modelInfer, streamError, streamInfer } from './infer.js'
 import type { InferRequestMessage, ModelTarget, RepositoryRequest } from './messages.js'
 import { loadModel, modelReady, repositoryIndex, unloadModel } from './models.js'
 import { inferenceService } from './proto.js'
+import type { StageNode } from './stage-node.js'
+import { digestIn, FILE_PREFIX } from './stage-upload.js'
 
 export interface GrpcServices {
   gateway: GatewayPort
@@ -17,6 +19,8 @@ export interface GrpcServices {
   catalog: Catalog
   config: Config
   logger: CallLog
+  /** Holds stages of other gateways. */
+  stages: StageNode
   /** Of Flyweight. */
   version: string
 }
@@ -49,32 +53,46 @@ export function buildGrpcServer(services: GrpcServices): GrpcServer {
       await Promise.race([new Promise<void>((resolve) => server.tryShutdown(() => resolve())), late])
       clearTimeout(timer)
       server.forceShutdown()
+      await services.stages.close()
     },
   }
 }
 
 function implementation(services: GrpcServices): UntypedServiceImplementation {
-  const { gateway, repository, config, logger, version } = services
+  const { gateway, repository, config, logger, stages, version } = services
   const call = <Request, Response>(handler: Handler<Request, Response>) => unary(handler, logger)
   const find = ({ name, version: wanted }: ModelTarget) => repository.resolve(name, wanted || undefined)
   return {
-    ServerLive: call(() => ({ live: true })),
+    ServerLive: call((_, context) => {
+      stages.greet(context)
+      return { live: true }
+    }),
     ServerReady: call(() => ({ ready: gateway.ready() })),
-    ModelReady: call((target: ModelTarget) => ({ ready: modelReady(repository, target) })),
+    ModelReady: call((target: ModelTarget) => ({ ready: isStage(target.name) ? stages.isLoaded(target.name) : modelReady(repository, target) })),
     ServerMetadata: call(() => serverMetadata(version)),
     ModelMetadata: call((target: ModelTarget) => modelMetadata(find(target), repository.versions(target.name))),
-    ModelInfer: call((request: InferRequestMessage, context) => modelInfer(services, request, context)),
+    ModelInfer: call((request: InferRequestMessage, context) =>
+      isStage(request.model_name) ? stages.infer(request, context) : modelInfer(services, request, context),
+    ),
     ModelStreamInfer: bidirectional((request: InferRequestMessage, context) => streamInfer(services, request, context), streamError, logger),
     ModelConfig: call((target: ModelTarget) => ({ config: modelConfig(find(target), config.serving.maxBatch) })),
     ModelStatistics: call(({ name, version: wanted }: ModelTarget) => statistics(services, name || undefined, wanted || undefined)),
     RepositoryIndex: call((request: { repository_name: string; ready: boolean }) => ({ models: repositoryIndex(repository, request) })),
-    RepositoryModelLoad: call(async (request: RepositoryRequest) => {
-      await loadModel(repository, request)
+    RepositoryModelLoad: call(async (request: RepositoryRequest, context) => {
+      await (isStage(request.model_name) || hasFiles(request) ? stages.load(request, context) : loadModel(repository, request))
       return {}
     }),
-    RepositoryModelUnload: call(async (request: RepositoryRequest) => {
-      await unloadModel(repository, request)
+    RepositoryModelUnload: call(async (request: RepositoryRequest, context) => {
+      await (isStage(request.model_name) ? stages.unload(request, context) : unloadModel(repository, request))
       return {}
     }),
   }
+}
+
+function isStage(name: string): boolean {
+  return digestIn(name) !== undefined
+}
+
+function hasFiles({ parameters }: RepositoryRequest): boolean {
+  return Object.keys(parameters).some((name) => name.startsWith(FILE_PREFIX))
 }

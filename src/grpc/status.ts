@@ -1,8 +1,8 @@
 // Errors over gRPC: the status of the one table (errors.ts), the detail as message, and in the trailing metadata
 // the code, and gRPC's richer error model (https://grpc.io/docs/guides/error/) with fields at fault and when to
-// try again.
+// try again. And back: what a client makes of them.
 import { Metadata, status, type ServiceError } from '@grpc/grpc-js'
-import { errorTable, FlyweightError } from '../errors.js'
+import { errorTable, FlyweightError, type ErrorCode } from '../errors.js'
 import { messageType } from './proto.js'
 
 /** Key of the trailing metadata that names the code of errors.ts. */
@@ -33,6 +33,12 @@ export function toServiceError(error: FlyweightError): Pick<ServiceError, 'code'
   metadata.set(CODE_KEY, error.code)
   metadata.set(DETAILS_KEY, statusType.serialize({ code, message: details, details: detailsOf(error) }))
   return { code, details, metadata }
+}
+
+/** The error that a gateway threw; undefined for one that comes from the connection or the library. */
+export function errorOf({ metadata, details }: Pick<ServiceError, 'metadata' | 'details'>): FlyweightError | undefined {
+  const [code] = metadata.get(CODE_KEY)
+  return typeof code === 'string' && Object.hasOwn(errorTable, code) ? new FlyweightError(code as ErrorCode, details) : undefined
 }
 
 function detailsOf({ code, errors, retryAfterS }: FlyweightError): Detail[] {

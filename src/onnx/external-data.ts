@@ -13,7 +13,7 @@ import { dtypes } from '../tensor/tensor.js'
 const MAX_READ = 1 << 30
 const CHUNK_BYTES = 1 << 20
 
-interface Range {
+export interface Range {
   location: string
   offset: number
   /** Undefined: up to the end of the file. */
@@ -150,7 +150,8 @@ async function holds(file: FileHandle, offset: number, expected: Uint8Array): Pr
   return true
 }
 
-function rangeOf(tensor: TensorProto): Range {
+/** Where a tensor's data lies, as its references say. @throws FlyweightError `invalid_model` for one that is not inside the model's folder */
+export function rangeOf(tensor: TensorProto): Range {
   const entries = new Map(tensor.externalData.map(({ key, value }) => [key, value]))
   const location = entries.get('location')
   if (location === undefined) throw new FlyweightError('invalid_model', `tensor "${tensor.name}" has external data without a location`)
