@@ -1,16 +1,16 @@
 // What nodes and values of a model cost, measured: times by the runtime's own profile, bytes by the shapes seen.
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { externalBytes } from '../onnx/external-data.js'
 import { usedTensors } from '../onnx/graph.js'
 import { saveModel } from '../onnx/load.js'
-import { shallowCopy, type GraphProto, type ModelProto, type NodeProto, type TensorProto } from '../onnx/proto.js'
+import { shallowCopy, type GraphProto, type ModelProto, type NodeProto } from '../onnx/proto.js'
 import { nodeTimes } from '../runtime/node-times.js'
 import { observeTensors, type ObservedTensor } from '../runtime/observe-tensors.js'
 import { openSession } from '../runtime/session.js'
 import { dtypes, elementCount, type Tensor } from '../tensor/tensor.js'
 import { constantsFor, type Dataflow } from './dataflow.js'
 import type { Workload } from './stage-costs.js'
+import { heldBytes, storedBytes, storedTensors } from './weight-bytes.js'
 
 type Model = ModelProto & { graph: GraphProto }
 type Feeds = Readonly<Record<string, Tensor>>
@@ -60,7 +60,7 @@ export async function measureWorkload(model: Model, options: MeasureOptions): Pr
   return {
     nodes: flow.nodes.map((node) => {
       const constants = constantsFor(usedTensors(node), flow)
-      const own = [...constants.stored].map((name) => place(name, () => (stored.get(name) ?? []).reduce((sum, tensor) => sum + bytesOf(tensor), 0)))
+      const own = [...constants.stored].map((name) => place(name, () => (stored.get(name) ?? []).reduce((sum, tensor) => sum + storedBytes(tensor), 0)))
       const held = [...constants.nodes].map((each) => place(each, () => heldBytes(each)))
       return { ms: times.get(node) ?? 0, weights: heldBytes(node) > 0 ? [...own, ...held, place(node, () => heldBytes(node))] : [...own, ...held] }
     }),
@@ -100,30 +100,6 @@ async function timesByNode(model: Model, { folder, flow, feeds, device = 'cpu', 
   } finally {
     await Promise.all([file, `${file}.data`].map((each) => rm(each, { force: true })))
   }
-}
-
-function storedTensors(graph: GraphProto): Map<string, TensorProto[]> {
-  const sparse = graph.sparseInitializer.flatMap(({ values, indices }): [string, TensorProto[]][] =>
-    values === undefined ? [] : [[values.name, indices === undefined ? [values] : [values, indices]]],
-  )
-  return new Map([...sparse, ...graph.initializer.map((tensor): [string, TensorProto[]] => [tensor.name, [tensor]])])
-}
-
-/** Of the tensors that a node has in itself, its subgraphs included. */
-function heldBytes(node: NodeProto): number {
-  let total = 0
-  for (const { t, g, tensors, graphs } of node.attribute) {
-    for (const tensor of t === undefined ? tensors : [t, ...tensors]) total += bytesOf(tensor)
-    for (const graph of g === undefined ? graphs : [g, ...graphs]) {
-      for (const tensor of [...storedTensors(graph).values()].flat()) total += bytesOf(tensor)
-      for (const inner of graph.node) total += heldBytes(inner)
-    }
-  }
-  return total
-}
-
-function bytesOf(tensor: TensorProto): number {
-  return tensor.rawData.length || externalBytes(tensor)
 }
 
 function valueBytes(observed: ObservedTensor | undefined): number {

@@ -1,9 +1,10 @@
 // What finding blocks needs to know of a model, from its graph and from a run.
 import { tensorValues } from '../../onnx/builder.js'
 import { GraphIndex } from '../../onnx/graph.js'
-import type { GraphProto, ModelProto } from '../../onnx/proto.js'
+import { DataLocation, type GraphProto, type ModelProto } from '../../onnx/proto.js'
 import { opsetOf } from '../../onnx/summary.js'
 import type { ObservedTensor } from '../../runtime/observe-tensors.js'
+import { dtypes } from '../../tensor/tensor.js'
 import type { Dataflow } from '../dataflow.js'
 import type { BlockContext } from './block.js'
 import { elementBytes } from './slice-weights.js'
@@ -24,7 +25,9 @@ export function blockContext(model: ModelProto & { graph: GraphProto }, flow: Da
       },
       ints(tensor) {
         const stored = index.constantProto(tensor)
-        return stored === undefined || elementBytes(stored) !== 8 ? undefined : Array.from(tensorValues(stored).data as BigInt64Array, Number)
+        return stored === undefined || stored.dataType !== dtypes.int64.onnx || stored.dataLocation === DataLocation.EXTERNAL
+          ? undefined
+          : Array.from(tensorValues(stored).data as BigInt64Array, Number)
       },
     },
   }
