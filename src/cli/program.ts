@@ -7,6 +7,7 @@ import type { CompressFlags } from './compress.js'
 import type { CompressFileFlags } from './compress-file.js'
 import { type PixelRange, pixelRanges } from '../tensor/pixel-range.js'
 import { atLeastOne, budget, fraction, integer, positive, rows, size, svgFile } from './flag-values.js'
+import { OBJECTIVES, STRATEGIES } from '../shard/strategy.js'
 import type { ShardFlags } from './shard.js'
 import { serve, version, type ServeFlags } from './serve.js'
 import type { TrainFlags } from './training-flags.js'
@@ -185,11 +186,13 @@ function addWorker(program: Command): void {
 function addShard(program: Command): void {
   program
     .command('shard')
-    .description('cut an .onnx file into stages that run as a pipeline, each a model of its own')
+    .description('cut an .onnx file into models for several devices: stages of a pipeline, or parts of its layers')
     .argument('<file>', 'path of an .onnx file')
-    .option('-s, --stages <number>', 'how many stages; where to cut is measured', integer)
+    .option('-s, --stages <number>', 'how many stages, or parts; where to cut is measured', integer)
+    .addOption(new Option('--strategy <name>', 'stages one after the other, parts side by side, or the better of both').choices(STRATEGIES).default('pipeline'))
+    .addOption(new Option('--objective <what>', 'what --strategy auto chooses by').choices(OBJECTIVES).default('latency'))
     .option('--cuts <tensors>', 'cut after these tensors instead, e.g. relu_2,add_5', (text: string) => text.split(','))
-    .option('--budget <bytes>', 'weights that a stage may have, e.g. 512MB', size)
+    .option('--budget <bytes>', 'weights that a device may have, e.g. 512MB', size)
     .option('--samples <path>', 'file or folder of sample inputs to measure with: .npz, .npy, .jsonl, images')
     .requiredOption('-o, --out <folder>', 'folder for the stages and plan.json')
     .option('--json', 'JSON lines')

@@ -2,6 +2,9 @@
 import { bottleneckMs, stageCosts, type CostOptions, type Workload } from './stage-costs.js'
 
 export interface StagePlan {
+  /** Stages of one rank wait for nothing of each other: parts, of the same nodes. */
+  rank: number
+  part: number
   device: string
   nodes: number
   weightBytes: number
@@ -13,8 +16,11 @@ export interface StagePlan {
 }
 
 export interface ShardPlan {
+  strategy: 'pipeline' | 'tensor'
   stages: readonly StagePlan[]
   microBatches: number
+  /** Of one micro-batch on its own. */
+  latencyMs: number
   /** Between two micro-batches that come out, once the pipeline is full. */
   intervalMs: number
   /** Share of the stages' time in which they wait: (S − 1) ÷ (M + S − 1) for S equal stages and M micro-batches, more for unequal ones. */
@@ -24,7 +30,7 @@ export interface ShardPlan {
 }
 
 export function planOf(work: Workload, assignment: readonly number[], options: CostOptions & { microBatches: number }): ShardPlan {
-  const { devices, microBatches } = options
+  const { devices, microBatches, msPerHop = 0 } = options
   const costs = stageCosts(work, assignment, options)
   const crossing = work.values.flatMap(({ producer, consumers, bytes }) => {
     const home = producer === undefined ? undefined : assignment[producer]
@@ -32,8 +38,16 @@ export function planOf(work: Workload, assignment: readonly number[], options: C
     return home === undefined ? [] : [bytes * readers.size]
   })
   return {
-    stages: costs.map((cost, stage) => ({ device: devices[stage]?.name ?? '', nodes: assignment.filter((at) => at === stage).length, ...cost })),
+    strategy: 'pipeline',
+    stages: costs.map((cost, stage) => ({
+      rank: stage,
+      part: 0,
+      device: devices[stage]?.name ?? '',
+      nodes: assignment.filter((at) => at === stage).length,
+      ...cost,
+    })),
     microBatches,
+    latencyMs: costs.reduce((sum, { computeMs, transferMs }) => sum + computeMs + transferMs + msPerHop, 0),
     intervalMs: bottleneckMs(costs),
     bubbleShare: bubbleShare(
       costs.map(({ computeMs, transferMs }) => computeMs + transferMs),

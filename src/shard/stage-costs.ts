@@ -47,6 +47,8 @@ export interface CostOptions {
   devices: readonly StageDevice[]
   /** Of a value's way into a stage, and of its way out of one; default 0. */
   msPerByte?: number
+  /** Until a stage begins after those it waits for; default 0. */
+  msPerHop?: number
 }
 
 export function stageCosts({ nodes, weights, values }: Workload, assignment: readonly number[], { devices, msPerByte = 0 }: CostOptions): StageCost[] {

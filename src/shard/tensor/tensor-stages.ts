@@ -25,6 +25,8 @@ export interface PartStage extends Omit<Stage, 'model'> {
   part: number
   /** Of the model's nodes that it computes, how much of each: 1 for all of it. */
   shares: ReadonlyMap<NodeProto, number>
+  /** Of which of the model's tensors each of its inputs and outputs is how much: all of it, also as a part of a sum. */
+  origins: ReadonlyMap<string, { tensor: string; share: number }>
   /** Of all weights that it will hold. */
   weightBytes: number
   /** Needs the model's weights, which until then may lie elsewhere. */
@@ -136,9 +138,11 @@ function draft(model: Model, stage: StageContext, { rank, part, blocks, given }:
   )
   const stored = model.graph.initializer.filter(({ name }) => whole.stored.has(name)).map(storedBytes)
   const held = [...whole.nodes, ...shares.keys()].filter((node) => !node.output.some((name) => cut.has(name))).map(heldBytes)
+  const origins = new Map([...joined, ...blocks].flatMap((block) => block.partials.map((name, from) => [name, originOf(block, from)] as const)))
   const parts = { rank, part, blocks, given, joined, shares, inputInfos, outputInfos }
   return {
     ...{ rank, part, shares, inputs: [...inputs.keys()], outputs: [...outputs.keys()] },
+    origins: new Map([...inputs.keys(), ...outputs.keys()].map((name) => [name, origins.get(name) ?? { tensor: name, share: 1 }])),
     weightBytes: [...cutBytes, ...stored, ...held].reduce((sum, bytes) => sum + bytes, 0),
     build: () => built(model, stage, parts),
   }
@@ -206,6 +210,10 @@ function partialType({ output, join, partials, splits, shares }: PlacedBlock, pa
   tensorType.shape.dim = tensorType.shape.dim.with(join.axis, dim)
   info.type = Object.assign(shallowCopy(info.type), { value: { case: 'tensorType', value: tensorType } })
   return info
+}
+
+function originOf({ output, join, shares, units }: PlacedBlock, part: number): { tensor: string; share: number } {
+  return { tensor: output, share: join.kind === 'sum' ? 1 : (shares[part]!.to - shares[part]!.from) / units }
 }
 
 function noTensor(name: string): never {
