@@ -5,8 +5,14 @@ import { allocate, dtypes, elementCount, type Tensor } from '../tensor/tensor.js
 
 type Feeds = Readonly<Record<string, Tensor>>
 
-/** First row and number of rows of each micro-batch: as few as hold at most `most` rows, and equal but for one row. */
-export function microBatches(rows: number, most: number): { first: number; rows: number }[] {
+/** A micro-batch's rows within its batch. */
+export interface Rows {
+  first: number
+  rows: number
+}
+
+/** As few micro-batches as hold at most `most` rows each, and equal but for one row. */
+export function microBatches(rows: number, most: number): Rows[] {
   const count = Math.max(1, Math.ceil(rows / most))
   const starts = Array.from({ length: count + 1 }, (_, index) => Math.floor((index * rows) / count))
   return Array.from({ length: count }, (_, index) => ({ first: starts[index]!, rows: starts[index + 1]! - starts[index]! }))
@@ -25,7 +31,7 @@ export function sharedRows(feeds: Feeds, inputs: readonly string[]): number {
 }
 
 /** A copy of some rows, in memory that `take` gives, which may be longer. */
-export function cutRows({ dtype, dims, data }: Tensor, { first, rows }: { first: number; rows: number }, take: (bytes: number) => ArrayBuffer): Tensor {
+export function cutRows({ dtype, dims, data }: Tensor, { first, rows }: Rows, take: (bytes: number) => ArrayBuffer): Tensor {
   const row = elementCount(dims.slice(1))
   const [from, to] = [first * row, (first + rows) * row]
   const cut = { dtype, dims: [rows, ...dims.slice(1)] }
@@ -40,7 +46,7 @@ export function cutRows({ dtype, dims, data }: Tensor, { first, rows }: { first:
  * Writes the rows of a micro-batch into those of the whole, which are made with the first.
  * @throws FlyweightError `inference_failed` for an output that has not one row for each of the micro-batch's, or other dims than before
  */
-export function placeRows(whole: Record<string, Tensor>, part: Feeds, { first, rows, of }: { first: number; rows: number; of: number }): void {
+export function placeRows(whole: Record<string, Tensor>, part: Feeds, { first, rows, of }: Rows & { of: number }): void {
   for (const [name, { dtype, dims, data }] of Object.entries(part)) {
     const [count, ...rest] = dims
     if (count !== rows) throw new FlyweightError('inference_failed', `output "${name}" has ${count ?? 'no'} rows for a micro-batch of ${rows}`)

@@ -1,12 +1,14 @@
 // Runs a sharded model: micro-batches of all runs pass through its stages, each as soon as what it reads is there and
 // its device is free. Bounded: no more micro-batches are under way than were allowed.
 import { FlyweightError, messageOf } from '../errors.js'
-import { freeBuffers, freeOutputs } from '../runtime/free-outputs.js'
+import { freeOutputs } from '../runtime/free-outputs.js'
 import type { LaneRun } from '../runtime/lane.js'
-import { BufferPool, isPooled } from '../tensor/buffer-pool.js'
+import { BufferPool } from '../tensor/buffer-pool.js'
 import { byteSize, type Tensor } from '../tensor/tensor.js'
-import { cutRows, microBatches, placeRows, sharedRows } from './micro-batches.js'
-import { routeOf, type Route, type StageIo } from './routes.js'
+import { DeviceQueue, type Work } from './device-queue.js'
+import type { Rows } from './micro-batches.js'
+import { PipelineRun } from './pipeline-run.js'
+import { routeOf, type StageIo } from './routes.js'
 import type { StageHost } from './stage-host.js'
 import { StageValues } from './stage-values.js'
 
@@ -46,62 +48,29 @@ export interface PipelineOptions extends StageIo {
   onStageRun?(run: StageRun): void
 }
 
-/** Runs a host has at a time: one that it computes, and one that waits there, so that it need not wait for the next. */
-const RUNS_PER_HOST = 2
 /** Memory of micro-batches kept for the next ones. */
 const POOLED_BYTES = 16 * 2 ** 20
 
-interface Run {
-  feeds: Readonly<Record<string, Tensor>>
-  route: Route
-  rows: number
-  /** Those that are not under way yet. */
-  waiting: { first: number; rows: number }[]
-  /** Those whose outputs are not there yet. */
-  left: number
-  /** One micro-batch is all of it: its buffers move instead of being copied. */
-  whole: boolean
-  outputs: Record<string, Tensor>
-  spent: ArrayBuffer[]
-  startedAt: number
-  settled: boolean
-  resolve(run: LaneRun): void
-  reject(error: FlyweightError): void
-}
-
 interface MicroBatch {
-  run: Run
+  run: PipelineRun
   /** Older ones go first. */
   order: number
-  first: number
-  rows: number
+  part: Rows
   values: StageValues
   /** Stages that have not answered → how many values they wait for. */
   missing: Map<number, number>
-  /** Runs of it that hosts have. */
+  /** Runs of it that wait for a device. */
+  works: Set<Work>
+  /** Those that devices have. */
   running: number
-}
-
-interface Ready {
-  batch: MicroBatch
-  stage: number
-  since: number
-}
-
-/** A host, and what waits for it. */
-interface Seat {
-  host: StageHost
-  ready: Ready[]
-  running: number
-  lost: string | undefined
-  forget(): void
 }
 
 export class Pipeline {
   readonly #options: PipelineOptions
   readonly #stages: PipelineStage[]
-  readonly #seats = new Map<StageHost, Seat>()
-  readonly #runs: Run[] = []
+  readonly #queues = new Map<StageHost, DeviceQueue>()
+  /** Those with micro-batches that are not under way yet. */
+  readonly #runs: PipelineRun[] = []
   readonly #batches = new Set<MicroBatch>()
   readonly #pool = new BufferPool(POOLED_BYTES)
   readonly #limit: number
@@ -114,7 +83,7 @@ export class Pipeline {
     this.#stages = options.stages.map((stage) => ({ ...stage }))
     this.#limit = Math.max(1, options.inFlight ?? 2 * options.stages.length)
     routeOf(this.#stages, options)
-    for (const { host } of this.#stages) this.#sit(host)
+    for (const { host } of this.#stages) this.#watch(host)
   }
 
   /** Micro-batches under way. */
@@ -128,24 +97,18 @@ export class Pipeline {
    * @throws FlyweightError `invalid_input` for feeds that do not fit, else what a stage threw; `inference_failed` where a
    *   host that it still needs is lost
    */
-  run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<LaneRun> {
-    return new Promise((resolve, reject) => {
-      const { batchable, inputs, microBatch = Infinity } = this.#options
-      const route = routeOf(this.#stages, this.#options, fetches)
-      const read = inputs.filter((name) => readsOf(route, name) > 0)
-      const absent = read.find((name) => feeds[name] === undefined)
-      if (absent !== undefined) throw new FlyweightError('invalid_input', `input "${absent}" is missing, expected all of ${inputs.join(', ')}`)
-      if (this.#closed) throw new FlyweightError('inference_failed', 'the pipeline is closed')
-      for (const stage of route.stages.keys()) {
-        const { host, lost } = this.#seatOf(stage)
-        if (lost !== undefined) throw lostError(host, lost)
-      }
-      const rows = batchable ? sharedRows(feeds, read) : 1
-      const waiting = batchable ? microBatches(rows, microBatch) : [{ first: 0, rows: 1 }]
-      const whole = waiting.length === 1
-      this.#runs.push({ feeds, route, rows, waiting, left: waiting.length, whole, outputs: {}, spent: [], startedAt: 0, settled: false, resolve, reject })
-      this.#admit()
-    })
+  async run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<LaneRun> {
+    const { batchable, inputs, microBatch = Infinity } = this.#options
+    const route = routeOf(this.#stages, this.#options, fetches)
+    if (this.#closed) throw closedError()
+    for (const stage of route.stages.keys()) {
+      const { host, lost } = this.#queueOf(stage)
+      if (lost !== undefined) throw lostError(host, lost)
+    }
+    const run = new PipelineRun({ feeds, route, inputs, batchable, microBatch, pool: this.#pool })
+    this.#runs.push(run)
+    this.#admit()
+    return run.result
   }
 
   /**
@@ -153,40 +116,37 @@ export class Pipeline {
    * way go on where they are.
    */
   replace(old: StageHost, host: StageHost): void {
-    this.#sit(host)
+    this.#watch(host)
     for (const [index, stage] of this.#stages.entries()) if (stage.host === old) this.#stages[index] = { ...stage, host }
-    const seat = this.#seats.get(old)
-    if (seat?.lost === undefined) return
-    seat.forget()
-    this.#seats.delete(old)
+    this.#queues.get(old)?.forget()
+    this.#queues.delete(old)
   }
 
   /** Rejects all runs; hosts and the stages loaded on them are left as they are. */
   close(): void {
     this.#closed = true
-    const error = new FlyweightError('inference_failed', 'the pipeline is closed')
-    for (const run of [...this.#runs, ...[...this.#batches].map((batch) => batch.run)]) this.#fail(run, error)
-    for (const seat of this.#seats.values()) seat.forget()
+    for (const run of [...this.#runs, ...[...this.#batches].map((batch) => batch.run)]) this.#fail(run, closedError())
+    for (const queue of this.#queues.values()) queue.forget()
   }
 
-  #sit(host: StageHost): void {
-    if (this.#seats.has(host)) return
-    const seat: Seat = { host, ready: [], running: 0, lost: undefined, forget: () => {} }
-    this.#seats.set(host, seat)
-    seat.forget = host.onLost((reason) => {
-      seat.lost = reason
-      this.#lose(seat, reason)
-    })
+  /** Hosts that have been on one run for longer than this: whoever gives up on a run closes these. */
+  hung(longerThanMs: number): StageHost[] {
+    const now = performance.now()
+    return [...this.#queues.values()].filter((queue) => queue.busyMs(now) > longerThanMs).map(({ host }) => host)
   }
 
-  #seatOf(stage: number): Seat {
-    return this.#seats.get(this.#stages[stage]!.host)!
+  #watch(host: StageHost): void {
+    if (!this.#queues.has(host)) this.#queues.set(host, new DeviceQueue(host, (queue, reason) => this.#lose(queue, reason)))
+  }
+
+  #queueOf(stage: number): DeviceQueue {
+    return this.#queues.get(this.#stages[stage]!.host)!
   }
 
   /** Fails the runs that have something on the host, or will need it. */
-  #lose(seat: Seat, reason: string): void {
-    const needs = (stages: Iterable<number>) => [...stages].some((stage) => this.#seatOf(stage) === seat)
-    const error = lostError(seat.host, reason)
+  #lose({ host }: DeviceQueue, reason: string): void {
+    const needs = (stages: Iterable<number>) => [...stages].some((stage) => this.#stages[stage]!.host === host)
+    const error = lostError(host, reason)
     for (const run of this.#runs.filter(({ route }) => needs(route.stages.keys()))) this.#fail(run, error)
     for (const { run, missing } of this.#batches) if (needs(missing.keys())) this.#fail(run, error)
   }
@@ -195,35 +155,31 @@ export class Pipeline {
   #admit(): void {
     while (this.#batches.size < this.#limit) {
       const run = this.#runs.shift()
-      const part = run?.waiting.shift()
-      if (run === undefined || part === undefined) return
-      if (run.waiting.length > 0) this.#runs.push(run)
-      if (run.startedAt === 0) run.startedAt = performance.now()
+      if (run === undefined) return
       try {
-        this.#begin(run, part)
+        this.#begin(run)
       } catch (error) {
         this.#fail(run, asFlyweight(error))
       }
     }
   }
 
-  #begin(run: Run, part: { first: number; rows: number }): void {
-    const { route, feeds, whole } = run
-    const missing = new Map([...route.stages.keys()].map((stage) => [stage, this.#stages[stage]!.inputs.length]))
-    const batch: MicroBatch = { run, order: this.#next++, ...part, values: new StageValues(), missing, running: 0 }
+  #begin(run: PipelineRun): void {
+    const next = run.next()
+    if (next === undefined) return
+    if (run.waiting > 0) this.#runs.push(run)
+    const missing = new Map([...run.route.stages.keys()].map((stage) => [stage, this.#stages[stage]!.inputs.length]))
+    const batch: MicroBatch = { run, order: this.#next++, part: next.part, values: new StageValues(), missing, works: new Set(), running: 0 }
     this.#batches.add(batch)
-    const inputs = this.#options.inputs.filter((name) => readsOf(route, name) > 0)
-    const values = inputs.map((name) => [name, whole ? feeds[name]! : cutRows(feeds[name]!, part, (bytes) => this.#pool.take(bytes))] as const)
-    if (!whole && run.waiting.length === 0) run.spent.push(...pooled(feeds))
     for (const [stage, count] of missing) if (count === 0) this.#enqueue(batch, stage)
-    this.#arrive(batch, values)
+    this.#arrive(batch, next.values)
   }
 
   /** Takes in values of a micro-batch: stages that have all they read now wait for their host. */
   #arrive(batch: MicroBatch, values: readonly (readonly [string, Tensor])[]): void {
     const { route } = batch.run
     // All of them first: who shares a buffer must be known before it moves.
-    for (const [name, tensor] of values) batch.values.put(name, tensor, readsOf(route, name))
+    for (const [name, tensor] of values) batch.values.put(name, tensor, route.reads.get(name) ?? 0)
     for (const [name] of values) {
       for (const stage of route.readers.get(name) ?? []) {
         const left = batch.missing.get(stage)! - 1
@@ -235,102 +191,95 @@ export class Pipeline {
   }
 
   #enqueue(batch: MicroBatch, stage: number): void {
-    const seat = this.#seatOf(stage)
-    seat.ready.push({ batch, stage, since: performance.now() })
-    this.#dispatch(seat)
-  }
-
-  #dispatch(seat: Seat): void {
-    while (seat.running < RUNS_PER_HOST && seat.ready.length > 0) {
-      const next = seat.ready.reduce((first, each) => (each.batch.order < first.batch.order ? each : first))
-      seat.ready.splice(seat.ready.indexOf(next), 1)
-      void this.#runStage(seat, next)
+    const queue = this.#queueOf(stage)
+    const since = performance.now()
+    const work: Work = {
+      order: batch.order,
+      stage,
+      start: () => {
+        batch.works.delete(work)
+        return this.#runStage(queue, { batch, stage, since })
+      },
     }
+    batch.works.add(work)
+    queue.add(work)
   }
 
-  async #runStage(seat: Seat, { batch, stage, since }: Ready): Promise<void> {
-    const { run } = batch
-    const { key, inputs } = this.#stages[stage]!
-    seat.running += 1
+  async #runStage(queue: DeviceQueue, { batch, stage, since }: { batch: MicroBatch; stage: number; since: number }): Promise<void> {
+    const { run, part } = batch
+    const { key, inputs, outputs: all } = this.#stages[stage]!
+    const { fetches } = run.route.stages.get(stage)!
     batch.running += 1
     try {
       const feeds = batch.values.take(inputs)
       const inBytes = bytesOf(feeds)
-      const { outputs, runMs, spent } = await seat.host.run(key, feeds, run.route.stages.get(stage)!.fetches)
+      const { outputs, runMs, spent } = await queue.host.run(key, feeds, fetches)
       const waitMs = Math.max(0, performance.now() - since - runMs)
-      this.#recycle(run, spent)
+      run.recycle(spent)
       batch.missing.delete(stage)
-      const queued = seat.ready.filter((each) => each.stage === stage).length
-      const told = { stage, key, host: seat.host.name, rows: batch.rows, busyMs: runMs, waitMs, inBytes, outBytes: bytesOf(outputs), queued }
+      const told = {
+        stage,
+        key,
+        host: queue.host.name,
+        rows: part.rows,
+        busyMs: runMs,
+        waitMs,
+        inBytes,
+        outBytes: bytesOf(outputs),
+        queued: queue.depth(stage),
+      }
       this.#options.onStageRun?.(told)
       if (run.settled) freeOutputs(outputs)
-      else this.#arrive(batch, Object.entries(outputs))
+      else this.#arrive(batch, named(outputs, fetches ?? all))
     } catch (error) {
       this.#fail(run, asFlyweight(error))
     } finally {
-      seat.running -= 1
       batch.running -= 1
       if (run.settled) this.#leave(batch)
-      this.#dispatch(seat)
     }
   }
 
   /** All stages have answered: its outputs join those of the run. */
   #finish(batch: MicroBatch): void {
-    const { run, first, rows } = batch
-    const outputs = batch.values.take(run.route.outputs)
-    if (run.whole) run.outputs = outputs
-    else {
-      placeRows(run.outputs, outputs, { first, rows, of: run.rows })
-      freeOutputs(outputs)
-    }
-    run.left -= 1
-    if (run.left === 0) {
-      run.settled = true
-      run.resolve({ outputs: run.outputs, runMs: performance.now() - run.startedAt, spent: run.spent })
-    }
+    const { run, part, values } = batch
+    run.collect(part, values.take(run.route.outputs))
     this.#batches.delete(batch)
     this.#admit()
   }
 
-  #fail(run: Run, error: FlyweightError): void {
+  #fail(run: PipelineRun, error: FlyweightError): void {
     if (run.settled) return
-    run.settled = true
-    run.waiting = []
+    run.fail(error)
     if (this.#runs.includes(run)) this.#runs.splice(this.#runs.indexOf(run), 1)
-    for (const seat of this.#seats.values()) seat.ready = seat.ready.filter(({ batch }) => batch.run !== run)
     for (const batch of this.#batches) if (batch.run === run) this.#leave(batch)
-    run.reject(error)
   }
 
   /** A micro-batch of a run that failed counts until hosts are done with it. */
   #leave(batch: MicroBatch): void {
+    for (const queue of this.#queues.values()) queue.remove(batch.works)
+    batch.works.clear()
     batch.values.drop()
     if (batch.running > 0 || !this.#batches.delete(batch)) return
     this.#admit()
   }
-
-  /** Memory that comes back: the caller's to him, that of micro-batches for the next ones, the runtime's is freed. */
-  #recycle(run: Run, spent: readonly ArrayBuffer[]): void {
-    for (const buffer of spent.filter(({ byteLength }) => isPooled(byteLength))) {
-      if (run.whole && !run.settled) run.spent.push(buffer)
-      else this.#pool.give(buffer)
-    }
-    freeBuffers(spent.filter(({ byteLength }) => !isPooled(byteLength)))
-  }
 }
 
-function readsOf({ readers, outputs }: Route, name: string): number {
-  return (readers.get(name)?.length ?? 0) + Number(outputs.includes(name))
-}
-
-function pooled(feeds: Readonly<Record<string, Tensor>>): ArrayBuffer[] {
-  const buffers = Object.values(feeds).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer]))
-  return [...new Set(buffers)].filter(({ byteLength }) => isPooled(byteLength))
+/** @throws FlyweightError `inference_failed` where a host gave less than asked */
+function named(outputs: Readonly<Record<string, Tensor>>, names: readonly string[]): [string, Tensor][] {
+  return names.map((name) => {
+    const tensor = outputs[name]
+    if (tensor === undefined)
+      throw new FlyweightError('inference_failed', `output "${name}" of a stage is missing, got ${Object.keys(outputs).join(', ') || 'none'}`)
+    return [name, tensor]
+  })
 }
 
 function bytesOf(tensors: Readonly<Record<string, Tensor>>): number {
   return Object.values(tensors).reduce((sum, tensor) => sum + byteSize(tensor), 0)
+}
+
+function closedError(): FlyweightError {
+  return new FlyweightError('inference_failed', 'the pipeline is closed')
 }
 
 function lostError(host: StageHost, reason: string): FlyweightError {

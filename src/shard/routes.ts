@@ -15,6 +15,8 @@ export interface Route {
   stages: ReadonlyMap<number, { fetches: readonly string[] | undefined }>
   /** Value → stages of the route that read it. */
   readers: ReadonlyMap<string, readonly number[]>
+  /** Value → how often it is read, by stages and as an output. */
+  reads: ReadonlyMap<string, number>
 }
 
 /**
@@ -40,5 +42,8 @@ export function routeOf(stages: readonly StageIo[], io: StageIo, fetches: readon
   }
   const missing = [...wanted].find((name) => !io.inputs.includes(name))
   if (missing !== undefined) throw new FlyweightError('invalid_plan', `"${missing}" is read, but neither an input nor what a stage gives before`)
-  return { outputs: [...new Set(fetches)], stages: new Map([...needed].reverse()), readers }
+  const outputs = [...new Set(fetches)]
+  const reads = new Map([...readers].map(([name, { length }]) => [name, length]))
+  for (const name of outputs) reads.set(name, (reads.get(name) ?? 0) + 1)
+  return { outputs, stages: new Map([...needed].reverse()), readers, reads }
 }
