@@ -39,10 +39,12 @@ function readFeatures(): readonly string[] {
  * and threads. Readable in front, e.g. `cpu-1t-avx512_vnni-3f2a9c1e04b7`; equal only on equal machines.
  */
 export function machineFingerprint(device: string, threads: number): string {
-  const parts = [cpuModel(), String(availableParallelism()), process.arch, runtimeVersion, device, String(threads), ...cpuFeatures()]
+  // However many threads run models on it, there is one CPU.
+  const name = device.replace(/^cpu:\d+$/, 'cpu')
+  const parts = [cpuModel(), String(availableParallelism()), process.arch, runtimeVersion, name, String(threads), ...cpuFeatures()]
   const hash = createHash('sha256').update(parts.join('\n')).digest('hex').slice(0, 12)
   const best = ['amx_int8', 'avx512_vnni', 'avx_vnni', 'avx512f', 'i8mm', 'asimddp', 'avx2'].find((feature) => cpuFeatures().includes(feature))
-  return [device.replace(':', ''), `${threads}t`, best ?? process.arch, hash].join('-')
+  return [name.replace(':', ''), `${threads}t`, best ?? process.arch, hash].join('-')
 }
 
 /** The devices that the installed runtime was built for. */

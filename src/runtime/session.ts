@@ -7,7 +7,7 @@ import { freeOutputs } from './free-outputs.js'
 import { dtypes, type DType, type Tensor, type TensorSpec } from '../tensor/tensor.js'
 
 export interface SessionOptions {
-  /** `cpu` (default), `webgpu:0`, `cuda:N`, `tensorrt:N`. */
+  /** `cpu` (default; `cpu:N` names one of several threads on it), `webgpu:0`, `cuda:N`, `tensorrt:N`. */
   device?: string
   /** Intra-op threads; default 1: several spinning pools fight each other. */
   threads?: number

@@ -8,6 +8,7 @@ test('a fingerprint is stable, readable, and differs by device and threads', () 
   expect(machineFingerprint('cpu', 1)).toMatch(/^cpu-1t-[\w]+-[0-9a-f]{12}$/)
   const names = [machineFingerprint('cpu', 1), machineFingerprint('cpu', 2), machineFingerprint('webgpu:0', 1)]
   expect(new Set(names).size).toBe(3)
+  expect(machineFingerprint('cpu:1', 1)).toBe(machineFingerprint('cpu', 1))
 })
 
 test('the CPU is always among the devices, with what it can do', () => {

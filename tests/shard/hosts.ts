@@ -22,6 +22,8 @@ export class FakeHost implements StageHost {
   readonly name: string
   /** Those not answered, in order. */
   readonly held: Held[] = []
+  /** All memory that it gave to the pipeline. */
+  readonly given: ArrayBuffer[] = []
   /** Most that it had at a time. */
   most = 0
   readonly #compute: (key: string, feeds: Feeds) => Feeds
@@ -35,8 +37,7 @@ export class FakeHost implements StageHost {
   }
 
   run(key: string, feeds: Feeds, fetches?: readonly string[]): Promise<Answer> {
-    const buffers = [...new Set(Object.values(feeds).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer])))]
-    const moved = structuredClone(feeds, { transfer: buffers })
+    const moved = structuredClone(feeds, { transfer: buffersOf(feeds) })
     return new Promise((resolve, reject) => {
       if (this.#lost !== undefined) return reject(new FlyweightError('inference_failed', `${this.name} is lost`))
       const settle = (end: () => void) => () => {
@@ -49,7 +50,9 @@ export class FakeHost implements StageHost {
         answer: settle(() => {
           const all = this.#compute(key, moved)
           const outputs = Object.fromEntries(Object.entries(all).filter(([name]) => fetches?.includes(name) ?? true))
-          resolve({ outputs, runMs: 1, spent: Object.values(moved).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer])) })
+          const spent = buffersOf(moved)
+          this.given.push(...buffersOf(outputs), ...spent)
+          resolve({ outputs, runMs: 1, spent })
         }),
         fail: (error) => settle(() => reject(error))(),
       }
@@ -104,6 +107,10 @@ export class SessionHost implements StageHost {
   onLost(): () => void {
     return () => {}
   }
+}
+
+function buffersOf(tensors: Feeds): ArrayBuffer[] {
+  return [...new Set(Object.values(tensors).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer])))]
 }
 
 /** A few turns of the event loop, in which promises settle. */
