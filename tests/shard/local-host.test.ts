@@ -78,14 +78,14 @@ it('a thread that dies takes along the runs that need it, and another one takes 
   await successor.load('digits/1', files[1]!)
   pipeline.replace(placed[1]!.host, successor)
   expect(largestDifference((await pipeline.run(digits(6))).outputs, expected!)).toBeLessThan(1e-5)
-  const told = vi.fn()
+  const told = vi.fn<(reason: string) => void>()
   placed[1]!.host.onLost(told)
   expect(told).toHaveBeenCalledWith(lost[0])
 })
 
 it('closing is not a loss', async () => {
   const host = open('cpu:3')
-  const told = vi.fn()
+  const told = vi.fn<(reason: string) => void>()
   host.onLost(told)
   await host.close()
   expect(told).not.toHaveBeenCalled()

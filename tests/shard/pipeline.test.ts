@@ -5,7 +5,6 @@ import { describe, expect, it } from 'vitest'
 import { FlyweightError } from '#flyweight/errors.js'
 import { Pipeline, type PipelineStage, type StageRun } from '#flyweight/shard/pipeline.js'
 import type { StageIo } from '#flyweight/shard/routes.js'
-import type { Tensor } from '#flyweight/tensor/tensor.js'
 import { FakeHost, rowsOf, turns } from './hosts.js'
 import type { Feeds } from './stages.js'
 
@@ -19,7 +18,7 @@ function compute(stages: readonly StageIo[]) {
         const data = Float32Array.from(first.data as Float32Array, (_, at) =>
           inputs.reduce((sum, input, place) => sum + (place + 1) * (feeds[input]!.data[at] as number), index + Number(key)),
         )
-        return [name, { dtype: 'float32', dims: first.dims, data } as Tensor]
+        return [name, { dtype: 'float32', dims: first.dims, data }]
       }),
     )
   }
