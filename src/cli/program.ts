@@ -56,6 +56,7 @@ function addServe(program: Command, done: (code: number) => void): void {
     .command('serve')
     .description('start the gateway')
     .option('-p, --port <number>', 'port to listen on; 0 picks a free one', integer)
+    .option('--grpc-port <number>', 'port of the gRPC server; 0 picks a free one; default: none', integer)
     .option('--host <address>', 'address to bind')
     .option('--models <directory>', 'models to serve')
     .option('--data <directory>', 'catalog, jobs and artifacts')

@@ -14,6 +14,7 @@ import { openTerminal, type Terminal } from './terminal.js'
 export interface ServeFlags {
   host?: string
   port?: number
+  grpcPort?: number
   models?: string
   data?: string
   memory?: number
@@ -59,7 +60,7 @@ export async function serve(flags: ServeFlags): Promise<number> {
 /** Flags to configuration sections; a flag that was not given leaves no trace. */
 function overridesOf(flags: ServeFlags): ConfigOverrides {
   return {
-    server: given({ host: flags.host, port: flags.port }),
+    server: given({ host: flags.host, port: flags.port, grpcPort: flags.grpcPort }),
     models: given({ directory: flags.models }),
     data: given({ directory: flags.data }),
     serving: given({ memoryBudgetBytes: flags.memory, lanes: flags.lanes, device: flags.device }),
@@ -79,7 +80,7 @@ async function announce(app: App, address: string, { terminal, withBanner }: { t
   const exampleFile = join(projectRoot, 'examples', 'digit.json')
   const served = models.some(({ name, state }) => name === 'digits' && state === 'READY') && existsSync(exampleFile)
   const exampleBody = served ? relative(process.cwd(), exampleFile) : undefined
-  app.server.log.info({ address, docs: `${address}/docs`, try: suggestedCurl(address, exampleBody) }, 'ready')
+  app.server.log.info({ address, grpcPort: app.grpcPort(), docs: `${address}/docs`, try: suggestedCurl(address, exampleBody) }, 'ready')
   if (!withBanner) return
   for (const line of banner({ version: version(), address, seconds: process.uptime(), models, exampleBody }, terminal.paint)) terminal.print(line)
 }

@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { status, type ServiceError } from '@grpc/grpc-js'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { dtypes, type DType } from '#flyweight/tensor/tensor.js'
@@ -194,6 +196,13 @@ describe('ModelInfer', () => {
     const error = await failure(client.call('ModelInfer', scale(5000)))
     expect(error.code).toBe(status.RESOURCE_EXHAUSTED)
   })
+})
+
+it('answers the example of the documents', async () => {
+  const { stdout } = await promisify(execFile)(process.execPath, ['examples/grpc.mjs', '--address', `127.0.0.1:${gateway.grpcPort()}`])
+  // The digit in the example is a seven.
+  expect(stdout).toMatch(/^\S+ says -?[\d.]+:7/)
+  expect(stdout).toContain('the stream answered picture 0, picture 1')
 })
 
 describe('ModelStreamInfer', () => {
