@@ -7,7 +7,7 @@ const layers = {
   onnx: ['tensor'],
   wire: ['onnx', 'tensor'],
   runtime: ['onnx', 'tensor'],
-  train: ['onnx', 'runtime', 'tensor'],
+  train: ['shard', 'onnx', 'runtime', 'tensor'],
   shard: ['onnx', 'runtime', 'tensor'],
   cluster: ['train', 'tensor'],
   compress: ['onnx', 'runtime', 'tensor'],

@@ -151,7 +151,7 @@ function addTrain(program: Command): void {
       .option('--settings <json>', 'settings that differ from their defaults, as JSON or a file of it')
       .option('--epochs <number>', 'how often each row is seen', positive)
       .option('--precision <precision>', 'float32 (default), or mixed, mixed:graph for float16 where it does no harm')
-      .option('--parallel <ranks>', 'threads that the rows of each step are divided over', atLeastOne)
+      .option('--parallel <ranks>', 'threads that the rows of each step are divided over, or stages that the model is: pipeline=2,microBatches=8')
       .option('--as <model>', 'model that the result becomes a version of (served models only)')
       .option('--model-version <version>', 'version of a served model (default: the newest)')
       .option('-o, --out <file>', 'file or existing folder for the result (files only)')

@@ -9,7 +9,7 @@ export interface TrainFlags {
   settings?: string
   epochs?: number
   precision?: string
-  parallel?: number
+  parallel?: string
   as?: string
   out?: string
   plot?: string
@@ -20,7 +20,7 @@ export interface TrainFlags {
 
 /**
  * Settings as JSON text, or a file of it; `epochs`, `precision` and `parallel` win: `mixed:graph` is mixed precision at the
- * level `graph`, and `parallel` is the number of ranks.
+ * level `graph`, and `parallel` is the number of ranks, or settings by name: `pipeline=2,schedule=gpipe,recompute`.
  * @throws FlyweightError `invalid_input` for what is no JSON object
  */
 export async function settingsOf({ settings, epochs, precision, parallel }: TrainFlags): Promise<Record<string, unknown>> {
@@ -44,8 +44,22 @@ export async function settingsOf({ settings, epochs, precision, parallel }: Trai
     ...given,
     ...(epochs === undefined ? {} : { epochs }),
     ...(kind === undefined ? {} : { precision: { kind, ...(level === undefined ? {} : { level }) } }),
-    ...(parallel === undefined ? {} : { parallel: { ...(given['parallel'] as object | undefined), data: parallel } }),
+    ...(parallel === undefined ? {} : { parallel: { ...(given['parallel'] as object | undefined), ...parallelOf(parallel) } }),
   }
+}
+
+/** Names and values are the settings' to judge. */
+function parallelOf(text: string): Record<string, unknown> {
+  if (/^\d+$/.test(text)) return { data: Number(text) }
+  const pairs = text.split(',').map((pair) => /^(\w+)(?:=(.+))?$/.exec(pair))
+  if (pairs.includes(null))
+    throw new FlyweightError(
+      'invalid_input',
+      `--parallel: got ${text.slice(0, 100)}, expected a number of ranks, or settings as pipeline=2,data=2,schedule=gpipe`,
+    )
+  const valueOf = (value: string | undefined) =>
+    value === undefined || value === 'true' ? true : value === 'false' ? false : /^\d+$/.test(value) ? Number(value) : value
+  return Object.fromEntries((pairs as RegExpExecArray[]).map(([, name, value]) => [name, valueOf(value)]))
 }
 
 function unreadable(settings: string, cause: unknown): never {

@@ -23,6 +23,15 @@ export interface BackwardOptions {
   emit: Emitter
   /** The gradient of the loss by itself: a tensor of the loss' shape and type. Default: one. A loss scale goes here. */
   seed?: string
+  trace?: BackwardTrace
+}
+
+/** Told while nodes are emitted. */
+export interface BackwardTrace {
+  /** What is emitted from now on belongs to this node of `nodes`; after the last one, to none. */
+  begin(node: NodeProto | undefined): void
+  /** A gradient of the loss by `tensor`, of its shape and type, or a part of one. */
+  gradient(tensor: string, gradient: string): void
 }
 
 /**
@@ -30,7 +39,7 @@ export interface BackwardOptions {
  * does not depend on one.
  * @throws FlyweightError `invalid_model` for a node on the way that has no gradient, with the path from it to the loss
  */
-export function emitBackward({ nodes, loss, wanted, tensors, emit, seed }: BackwardOptions): Map<string, string> {
+export function emitBackward({ nodes, loss, wanted, tensors, emit, seed, trace }: BackwardOptions): Map<string, string> {
   const depends = dependents(nodes, wanted, tensors)
   const parts = new Map<string, string[]>([[loss, [seed ?? onesLike(loss, tensors, emit)]]])
   const total = (tensor: string): string | undefined => {
@@ -38,10 +47,12 @@ export function emitBackward({ nodes, loss, wanted, tensors, emit, seed }: Backw
     if (found === undefined) return undefined
     const sum = found.length === 1 ? (found[0] as string) : emit.op('Sum', found, { name: `grad_${tensor}` })
     parts.set(tensor, [sum])
+    trace?.gradient(tensor, sum)
     return sum
   }
   for (const node of nodes.toReversed()) {
     if (!node.output.some((output) => parts.has(output)) || ![...usedTensors(node)].some((input) => depends.has(input))) continue
+    trace?.begin(node)
     const upstream = node.output.map((output) => (output === '' ? undefined : total(output)))
     const gradient = gradients.get(node.opType)
     if (gradient === undefined || (node.domain !== '' && node.domain !== 'ai.onnx')) throw noGradient(node, nodes, loss)
@@ -49,11 +60,13 @@ export function emitBackward({ nodes, loss, wanted, tensors, emit, seed }: Backw
     for (const [index, result] of results.entries()) {
       const input = node.input[index]
       if (result === undefined || input === undefined || !depends.has(input)) continue
+      trace?.gradient(input, result)
       const known = parts.get(input)
       if (known) known.push(result)
       else parts.set(input, [result])
     }
   }
+  trace?.begin(undefined)
   return new Map(wanted.map((tensor) => [tensor, total(tensor) ?? zerosLike(tensor, tensors, emit)]))
 }
 

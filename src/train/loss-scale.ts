@@ -32,9 +32,10 @@ const [LEAST_SCALE, MOST_SCALE] = [2 ** -24, 2 ** 24]
  * number where one of them is, and neither compares as at most the largest number. (ReduceMax passes over NaN on CPUs,
  * and GPUs lack IsNaN.) Gradients longer than 10¹⁹ count as overflow, too.
  * @param gradients flat float32 vector
+ * @param known a scalar in place of their norm: where they are a part of all, that of all
  */
-export function emitIsFinite(emit: Emitter, gradients: string): string {
-  return emit.op('LessOrEqual', [emit.op('ReduceL2', [gradients], { attributes: { keepdims: 0 } }), emit.scalar(LARGEST)])
+export function emitIsFinite(emit: Emitter, gradients: string, known?: string): string {
+  return emit.op('LessOrEqual', [known ?? emit.op('ReduceL2', [gradients], { attributes: { keepdims: 0 } }), emit.scalar(LARGEST)])
 }
 
 /** Emits the gradients of the loss itself from those of the scaled loss: 1 pass over memory. */

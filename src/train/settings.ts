@@ -72,6 +72,6 @@ export function completeSettings(given: unknown, pointer = '/training'): Trainin
   scheduleOf(schedule, `${pointer}/schedule`)
   if (loss !== undefined) lossOf(loss, `${pointer}/loss`)
   if (precision !== undefined) precisionOf(precision, `${pointer}/precision`)
-  checkParallel(complete.parallel, { byTensor, pointer: `${pointer}/parallel` })
+  checkParallel(complete.parallel, { byTensor, parts: complete.parts, pointer: `${pointer}/parallel` })
   return { ...complete, optimizer, schedule, ...(loss === undefined ? {} : { loss }), ...(precision === undefined ? {} : { precision }) } as TrainingSettings
 }

@@ -23,11 +23,13 @@ export function gradientGraph(step: Step, batch: Batch): Model {
   })
 }
 
+type UpdateStep = Pick<Step, 'state' | 'gradients' | 'buckets' | 'statistics' | 'learningRate' | 'update'> & { norm?: string | undefined }
+
 /**
- * Inputs: the state, gradients, statistics and a learning rate. Outputs: the state.
+ * Inputs: the state, gradients, statistics, a learning rate and, where one is named, a norm. Outputs: the state.
  * @param shard what `step.update` was emitted for
  */
-export function updateGraph(step: Step, shard?: Shard): Model {
+export function updateGraph(step: UpdateStep, shard?: Shard): Model {
   const sharded = ({ name, count }: Carried) => shard !== undefined && count !== undefined && name !== STATE.statistics
   const dims = (one: Carried) => (sharded(one) ? [shard?.count as number] : dimsOf(one))
   return makeModel({
@@ -37,16 +39,17 @@ export function updateGraph(step: Step, shard?: Shard): Model {
       ...gradientInfos(step),
       ...statisticsInfos(step),
       valueInfo(step.learningRate, 'float32', []),
+      ...(step.norm === undefined ? [] : [valueInfo(step.norm, 'float32', [])]),
     ],
     outputs: step.state.map((one) => valueInfo(one.after, 'float32', dims(one))),
     ...step.update,
   })
 }
 
-function gradientInfos({ gradients, buckets }: Step) {
+function gradientInfos({ gradients, buckets }: Pick<Step, 'gradients' | 'buckets'>) {
   return gradients.map((name, bucket) => valueInfo(name, 'float32', [buckets[bucket]?.count as number]))
 }
 
-function statisticsInfos({ statistics, state }: Step) {
+function statisticsInfos({ statistics, state }: Pick<Step, 'statistics' | 'state'>) {
   return statistics === undefined ? [] : [valueInfo(statistics, 'float32', dimsOf(state.find(({ name }) => name === STATE.statistics)!))]
 }

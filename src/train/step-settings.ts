@@ -32,7 +32,7 @@ export function stepOptions(step: StepSettings): Pick<TrainOptions, 'loss' | 'op
   return {
     loss: lossFor(step),
     optimizer: settings.average === 0 ? optimizer : withMovingAverage(optimizer, settings.average),
-    clip: settings.clipNorm === 0 ? undefined : (emit, gradients) => emitClip(emit, gradients, settings.clipNorm).gradients,
+    clip: settings.clipNorm === 0 ? undefined : (emit, gradients, norm) => emitClip(emit, gradients, settings.clipNorm, norm).gradients,
     ...(settings.precision === undefined ? {} : precisionOf(settings.precision)),
   }
 }

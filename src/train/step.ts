@@ -18,8 +18,8 @@ import { startOf, type TrainingForm } from './training-form.js'
 /** Emits the loss of one batch from the model's outputs and the batch's columns; returns the name of a scalar. */
 export type EmitLoss = (emit: Emitter, tensors: Tensors) => string
 
-/** Changes gradients before the update sees them, as clipping does. */
-export type EmitGradients = (emit: Emitter, gradients: string) => string
+/** Changes gradients before the update sees them, as clipping does. `norm` is theirs where it comes from outside. */
+export type EmitGradients = (emit: Emitter, gradients: string, norm?: string) => string
 
 export interface StepOptions {
   form: TrainingForm
@@ -59,7 +59,7 @@ export interface Shard {
   count: number
 }
 
-interface Part {
+export interface Part {
   nodes: NodeProto[]
   initializers: TensorProto[]
 }
@@ -114,7 +114,7 @@ export function carriedBy({ form, optimizer, lossScale }: Pick<StepOptions, 'for
   ]
 }
 
-interface Forward extends Part {
+export interface Forward extends Part {
   unique: (base: string) => string
   /** Behind the nodes of the forward pass, with those of the loss so far. */
   emit: Emitter
@@ -123,7 +123,12 @@ interface Forward extends Part {
 }
 
 /** The training form with the loss behind it, and the shapes of everything in it. */
-async function withLoss({ form, batch, loss: emitLoss, autocast: casting }: StepOptions): Promise<Forward> {
+export async function withLoss({
+  form,
+  batch,
+  loss: emitLoss,
+  autocast: casting,
+}: Pick<StepOptions, 'form' | 'batch' | 'loss' | 'autocast'>): Promise<Forward> {
   const inputs = new Map(form.graph.input.map((info) => [info.name, info]))
   for (const [name, { dtype, dims }] of Object.entries(batch)) inputs.set(name, valueInfo(name, dtype, dims))
   const around = { inputs: [...inputs.values()], outputs: [] }
@@ -176,14 +181,19 @@ function emitGradient(
   }
 }
 
+export interface UpdateTensors extends Pick<Step, 'state' | 'unique' | 'gradients' | 'statistics' | 'learningRate'> {
+  /** Scalar: the norm of the gradients of all, scaled as they are, where these are a part of them. */
+  norm?: string | undefined
+}
+
 /**
  * The update part of a step.
  * @param shard what of parameters and slots is updated; slots come in and go out, and parameters go out, as these elements
  * alone. Gradients are whole, as clipping and loss scaling go by all of them. Default: everything
  */
 export function emitUpdate(
-  { form, optimizer, clip, lossScale }: StepOptions,
-  { state, unique, ...given }: Pick<Step, 'state' | 'unique' | 'gradients' | 'statistics' | 'learningRate'>,
+  { form, optimizer, clip, lossScale }: Pick<StepOptions, 'form' | 'optimizer' | 'clip' | 'lossScale'>,
+  { state, unique, ...given }: UpdateTensors,
   shard?: Shard,
 ): Part {
   const before = beforeOf(state)
@@ -191,12 +201,13 @@ export function emitUpdate(
   const step = emit.op('Add', [before(STATE.step), emit.scalar(1)])
   const gradients = given.gradients.length === 1 ? (given.gradients[0] as string) : emit.op('Concat', given.gradients.toReversed(), { attributes: { axis: 0 } })
   const flat = lossScale === undefined ? gradients : emitUnscaled(emit, gradients, before(STATE.scale))
+  const norm = given.norm === undefined || lossScale === undefined ? given.norm : emitUnscaled(emit, given.norm, before(STATE.scale))
   const cut = (vector: string) =>
     shard === undefined ? vector : emit.op('Slice', [vector, emit.ints([shard.offset]), emit.ints([shard.offset + shard.count])])
   const parameters = cut(before(STATE.parameters))
   const updated = optimizer.emit(emit, {
     parameters,
-    gradients: cut(clip === undefined ? flat : clip(emit, flat)),
+    gradients: cut(clip === undefined ? flat : clip(emit, flat, norm)),
     learningRate: given.learningRate,
     step,
     slots: optimizer.slots.map(before),
@@ -208,7 +219,7 @@ export function emitUpdate(
     ...optimizer.slots.map((slot, index) => [slot, updated.slots[index] as string] as const),
   ])
   if (lossScale !== undefined) {
-    const finite = emitIsFinite(emit, gradients)
+    const finite = emitIsFinite(emit, gradients, given.norm)
     const held = [...results.keys()].map((name) => (name === STATE.parameters ? parameters : before(name)))
     const kept = emitKept(emit, finite, { after: [...results.values()], before: held })
     for (const [index, name] of [...results.keys()].entries()) results.set(name, kept[index] as string)
@@ -220,13 +231,13 @@ export function emitUpdate(
   return { nodes: emit.nodes, initializers: emit.initializers }
 }
 
-function beforeOf(state: readonly CarriedState[]): (name: string) => string {
+export function beforeOf(state: readonly CarriedState[]): (name: string) => string {
   const names = new Map(state.map(({ name, before }) => [name, before]))
   return (name) => names.get(name) as string
 }
 
 /** Cuts a flat vector into tensors of their own names; not by one Split, as GPUs allow a kernel few outputs. */
-function emitSlices(emit: Emitter, flat: string, { tensors }: Layout): void {
+export function emitSlices(emit: Emitter, flat: string, { tensors }: Layout): void {
   for (const { name, dims, offset, count } of tensors) {
     const slice = emit.op('Slice', [flat, emit.ints([offset]), emit.ints([offset + count])])
     emit.nodes.push(makeNode('Reshape', [slice, emit.ints(dims)], [name], { name: `${name}::cut` }))
@@ -234,7 +245,7 @@ function emitSlices(emit: Emitter, flat: string, { tensors }: Layout): void {
 }
 
 /** One vector of all tensors, in their order. */
-function emitFlat(emit: Emitter, tensors: readonly string[]): string {
+export function emitFlat(emit: Emitter, tensors: readonly string[]): string {
   const flattened = tensors.map((tensor) => emit.op('Reshape', [tensor, emit.ints([-1])]))
   return emit.op('Concat', flattened, { attributes: { axis: 0 } })
 }

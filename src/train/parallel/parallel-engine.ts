@@ -5,6 +5,8 @@ import { stepOptions, type StepSettings } from '../step-settings.js'
 import { carriedBy } from '../step.js'
 import type { Model, TrainingForm } from '../training-form.js'
 import { optionError } from '../options.js'
+import { openPipelineEngine } from '../pipeline/pipeline-engine.js'
+import { threadStages } from '../pipeline/thread-stages.js'
 import { openCoordinator } from './coordinator.js'
 import type { ParallelSettings } from './parallel-settings.js'
 import type { Ranks } from './ranks.js'
@@ -27,7 +29,14 @@ export type OpenGroup = (own: Ranks, settings: ParallelSettings) => Promise<Rank
  */
 export function parallelEngine({ model, step, threads, openGroup }: ParallelOptions): { openEngine?: (form: TrainingForm) => Promise<StepEngine> } {
   const { parallel } = step.settings
-  const { data, group, waitSeconds, outer } = parallel
+  const { data, group, waitSeconds, outer, pipeline } = parallel
+  if (pipeline > 1)
+    return {
+      openEngine: async (form) => {
+        const stages = threadStages({ stages: pipeline, replicas: data })
+        return openPipelineEngine({ model, form, step, stages, threads: Math.max(1, Math.floor(threads / (data * pipeline))) })
+      },
+    }
   if (group !== undefined && openGroup === undefined)
     throw optionError('/parallel/group', `got "${group}", but there is no Redis that its workers join through`)
   if (group === undefined && data === 0) throw optionError('/parallel/data', 'got 0, expected at least 1 where no group is named')

@@ -40,6 +40,26 @@ export const ParallelSchema = Type.Object(
         'Steps that each rank takes alone on its own rows before parameters, statistics and slots are averaged, at the ends of epochs, too; 1: gradients are added up at every step',
     }),
     outer: Type.Optional(OuterSchema),
+    pipeline: Type.Integer({
+      default: 1,
+      minimum: 1,
+      maximum: 64,
+      description: 'Stages, in threads of their own, that the model is cut into; with data above 1 each rank is a pipeline of so many stages; 1: whole',
+    }),
+    schedule: Type.Enum(['gpipe', '1f1b'], {
+      default: '1f1b',
+      description: 'Order of the passes in a pipeline: all forward passes first (GPipe), or backward ones as soon as there are any, which keeps less (1F1B)',
+    }),
+    microBatches: Type.Integer({
+      default: 4,
+      minimum: 1,
+      maximum: 4096,
+      description: "Parts of a pipeline's rows of a step that are under way in its stages at once: more of them leave stages idle for less of the time",
+    }),
+    recompute: Type.Boolean({
+      default: false,
+      description: "Backward passes of a pipeline compute the forward pass again from the stage's inputs, rather than keeping what it left",
+    }),
     shardOptimizer: Type.Boolean({
       default: false,
       description:
@@ -58,9 +78,22 @@ export type ParallelSettings = Static<typeof ParallelSchema>
  * @param byTensor whether the optimizer updates elements by others of their tensor
  * @throws FlyweightError `invalid_input` for settings that do not go together
  */
-export function checkParallel({ syncEvery, outer, shardOptimizer }: ParallelSettings, { byTensor, pointer }: { byTensor: boolean; pointer: string }): void {
+export function checkParallel(settings: ParallelSettings, { byTensor, parts, pointer }: { byTensor: boolean; parts: number; pointer: string }): void {
+  const { syncEvery, outer, shardOptimizer } = settings
+  if (settings.pipeline > 1) checkPipeline(settings, parts, pointer)
   const refuse = (detail: string) => optionError(`${pointer}/shardOptimizer`, `got true with ${detail}`)
   if (shardOptimizer && byTensor) throw refuse('an optimizer that needs whole tensors, expected another optimizer than lamb')
   if (shardOptimizer && syncEvery > 1) throw refuse(`syncEvery ${syncEvery}, expected 1: ranks that take steps alone need all of the optimizer's state`)
   if (outer !== undefined && syncEvery === 1) throw optionError(`${pointer}/outer`, 'got one with syncEvery 1, expected ranks that take more steps alone')
+}
+
+/** What ranks can do and pipelines cannot. */
+function checkPipeline({ pipeline, data, group, buckets, syncEvery, shardOptimizer }: ParallelSettings, parts: number, pointer: string): void {
+  const refuse = (field: string, detail: string) => optionError(`${pointer}/${field}`, `got ${detail} with a pipeline of ${pipeline} stages`)
+  if (group !== undefined) throw refuse('group', `"${group}"`)
+  if (data === 0) throw refuse('data', '0')
+  if (buckets > 1) throw refuse('buckets', `${buckets}`)
+  if (syncEvery > 1) throw refuse('syncEvery', `${syncEvery}`)
+  if (shardOptimizer) throw refuse('shardOptimizer', 'true')
+  if (parts > 1) throw optionError(`${pointer}/pipeline`, `got ${pipeline} with parts of ${parts}, expected microBatches in place of parts`)
 }

@@ -8,20 +8,20 @@ export interface Pass {
 }
 
 /** One order a stage, the first stage first. */
-export type Schedule = (stages: number, microBatches: number) => Pass[][]
+type Schedule = (stages: number, microBatches: number) => Pass[][]
 
 /**
  * All forward passes, then all backward passes: every micro-batch is in flight at once. Huang et al., "GPipe: Efficient
  * Training of Giant Neural Networks using Pipeline Parallelism" (2019), arXiv 1811.06965.
  */
-export const gpipe: Schedule = (stages, microBatches) =>
+const gpipe: Schedule = (stages, microBatches) =>
   Array.from({ length: stages }, () => [...passes('forward', 0, microBatches), ...passes('backward', 0, microBatches)])
 
 /**
  * A backward pass as soon as there is one, so that stage s of S holds S − s micro-batches at most; as long as GPipe.
  * PipeDream-Flush: Narayanan et al., "Memory-Efficient Pipeline-Parallel DNN Training" (2021), arXiv 2006.09503.
  */
-export const oneForwardOneBackward: Schedule = (stages, microBatches) =>
+const oneForwardOneBackward: Schedule = (stages, microBatches) =>
   Array.from({ length: stages }, (_, stage) => {
     const ahead = Math.min(stages - stage - 1, microBatches)
     const steady = passes('forward', ahead, microBatches).flatMap((forward, done) => [forward, { pass: 'backward', micro: done } as const])

@@ -16,13 +16,44 @@ import { noise } from '../../onnx/running.js'
 
 const [ROWS, CLASSES] = [40, 3]
 
-const dims = { mlp: [6], cnn: [2, 5, 5], normalized: [2, 5, 5] }
+const dims = { mlp: [6], cnn: [2, 5, 5], normalized: [2, 5, 5], vit: [1, 4, 4], shared: [6] }
 
 export const networks: Record<keyof typeof dims, () => Model> = {
+  shared: sharing,
+  vit: () =>
+    buildNetwork(
+      { kind: 'transformer', width: 8, depth: 2, heads: 2, expansion: 2, patch: 2 },
+      { input: { name: 'x', dims: dims.vit }, output: { name: 'scores', classes: CLASSES } },
+      1,
+    ),
   mlp: () => buildNetwork({ kind: 'mlp', hidden: [8, 5] }, { input: { name: 'x', dims: dims.mlp }, output: { name: 'scores', classes: CLASSES } }, 1),
   cnn: convolutional,
   normalized: () =>
     buildNetwork({ kind: 'cnn', channels: [4], hidden: [5] }, { input: { name: 'x', dims: dims.cnn }, output: { name: 'scores', classes: CLASSES } }, 1),
+}
+
+/** One weight in three places, one of them past a skip connection. */
+function sharing(): Model {
+  return makeModel({
+    inputs: [valueInfo('x', 'float32', ['n', ...dims.shared])],
+    outputs: [valueInfo('scores', 'float32', ['n', CLASSES])],
+    nodes: [
+      node('MatMul', ['x', 'w'], ['a']),
+      node('Tanh', ['a'], ['b']),
+      node('MatMul', ['b', 'w'], ['c']),
+      node('Tanh', ['c'], ['d']),
+      node('Add', ['d', 'b'], ['e']),
+      node('MatMul', ['e', 'w'], ['f']),
+      node('Add', ['f', 'b'], ['g']),
+      node('Mul', ['g', 'd'], ['h']),
+      node('Gemm', ['h', 'v', 'bias'], ['scores']),
+    ],
+    initializers: [
+      tensorProto('w', 'float32', [6, 6], noise([6, 6], 3).data as Float32Array<ArrayBuffer>),
+      tensorProto('v', 'float32', [6, CLASSES], noise([6, CLASSES], 4).data as Float32Array<ArrayBuffer>),
+      tensorProto('bias', 'float32', [CLASSES], noise([CLASSES], 5).data as Float32Array<ArrayBuffer>),
+    ],
+  })
 }
 
 export type Network = keyof typeof dims

@@ -25,7 +25,7 @@ function play(orders: readonly (readonly Pass[])[], { forward, backward }: { for
           : [`forward ${stage} ${micro}`, ...(stage === orders.length - 1 ? [] : [`backward ${stage + 1} ${micro}`])]
       if (!needs.every((need) => ends.has(need))) continue
       free[stage] = Math.max(free[stage] as number, ...needs.map((need) => ends.get(need) as number)) + (pass === 'forward' ? forward : backward)
-      ends.set(`${pass} ${stage} ${micro}`, free[stage] as number)
+      ends.set(`${pass} ${stage} ${micro}`, free[stage])
       next[stage]! += 1
       left -= 1
     }
