@@ -1,6 +1,5 @@
 // The composition root: the only place where objects are wired together. Read it to see what Flyweight
 // is made of; each part explains itself in its own file.
-import { randomUUID } from 'node:crypto'
 import { mkdir, readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { totalmem } from 'node:os'
@@ -118,13 +117,10 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   const services = { gateway, repository, catalog, jobs, store, builds, trainings, capture, metrics, config, logger, version }
   const server = buildServer(services)
   const openLocal = (name: string) => new LocalHost({ device: name, threads })
-  const gatewayId = randomUUID()
   const devices = new StageDevices({
     devices: parseDevices(config.sharding.devices),
     open: (name) =>
-      name.startsWith(REMOTE_SCHEME)
-        ? RemoteHost.connect({ device: name, key: config.sharding.key, gateway: gatewayId })
-        : Promise.resolve().then(() => openLocal(name)),
+      name.startsWith(REMOTE_SCHEME) ? RemoteHost.connect({ device: name, key: config.sharding.key }) : Promise.resolve().then(() => openLocal(name)),
     onOpened: ({ name }) => logger.info({ device: name }, 'device for stages is there'),
     onLost: (name, reason) => logger.warn({ device: name, reason }, 'device for stages is lost'),
   })

@@ -1,6 +1,7 @@
 // Another Flyweight node as a device for stages: what a pipeline asks of a stage host, over the node's gRPC server.
 // A node is lost when it stops answering, or has forgotten a stage that it held; lost is lost, and whoever owns the
 // host opens another, once the node answers again.
+import { randomUUID } from 'node:crypto'
 import { FlyweightError, messageOf } from '../errors.js'
 import { compactModel, type CompactModel } from '../onnx/compact-data.js'
 import type { LaneRun } from '../runtime/lane.js'
@@ -20,12 +21,14 @@ export interface RemoteHostOptions {
   device: string
   /** sharding.key of the node. */
   key: string
-  /** Names this gateway to the node: stages are held for it while it lives. */
-  gateway: string
 }
 
-/** A node that is dead is noticed after these two together at the latest. */
-const HEALTH = { everyMs: 500, timeoutMs: 1400 }
+/**
+ * A node that is dead is noticed after these together at the latest. It is asked a second time: on a busy machine a
+ * timer may fire before the answer that has come is read.
+ */
+const HEALTH = { everyMs: 400, timeoutMs: 1000, againMs: 500 }
+const CLOSE_TIMEOUT_MS = 1000
 /** A part of a stage that is sent: what gRPC servers take by default. */
 const CHUNK_BYTES = 3 * 2 ** 20
 const CALL_TIMEOUT_MS = 30_000
@@ -58,9 +61,10 @@ export class RemoteHost implements StageHost {
     }
   }
 
-  private constructor({ device, key, gateway }: RemoteHostOptions) {
+  private constructor({ device, key }: RemoteHostOptions) {
     this.name = device
-    this.#client = new NodeClient({ address: device.slice(REMOTE_SCHEME.length), key, gateway })
+    // Stages are held for this host alone: one opened after it may hold the same.
+    this.#client = new NodeClient({ address: device.slice(REMOTE_SCHEME.length), key, gateway: randomUUID() })
     this.#watch()
   }
 
@@ -70,15 +74,14 @@ export class RemoteHost implements StageHost {
     const stage = await compactModel(file)
     const name = stageName(stage.digest)
     await this.unload(key)
-    await this.#asked(async () => {
-      try {
-        await this.#client.call('RepositoryModelLoad', { model_name: name }, LOAD_TIMEOUT_MS)
-      } catch (error) {
-        if (!(error instanceof FlyweightError) || error.code !== 'model_not_found') throw error
-        await this.#send(name, stage)
-      }
-    })
+    // Before it is there: who unloads the same stage under another key meanwhile must leave it.
     this.#stages.set(key, name)
+    try {
+      await this.#asked(() => this.#obtain(name, stage))
+    } catch (error) {
+      this.#stages.delete(key)
+      throw error
+    }
     return { loadMs: performance.now() - startedAt, residentBytes: stage.bytes }
   }
 
@@ -106,11 +109,11 @@ export class RemoteHost implements StageHost {
 
   async close(): Promise<void> {
     if (this.#closed) return
-    const stages = [...this.#stages.keys()]
-    // What the node is not told now it finds out by silence.
-    if (this.#lost === undefined) await Promise.all(stages.map((key) => this.unload(key).catch(() => {})))
     this.#closed = true
     clearTimeout(this.#health)
+    const names = this.#lost === undefined ? new Set(this.#stages.values()) : []
+    // What the node is not told now it finds out by silence.
+    await Promise.allSettled([...names].map((name) => this.#client.call('RepositoryModelUnload', { model_name: name }, CLOSE_TIMEOUT_MS)))
     this.#client.close()
   }
 
@@ -118,6 +121,15 @@ export class RemoteHost implements StageHost {
     if (this.#lost !== undefined) listener(this.#lost)
     else this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  async #obtain(name: string, stage: CompactModel): Promise<void> {
+    try {
+      await this.#client.call('RepositoryModelLoad', { model_name: name }, LOAD_TIMEOUT_MS)
+    } catch (error) {
+      if (!(error instanceof FlyweightError) || error.code !== 'model_not_found') throw error
+      await this.#send(name, stage)
+    }
   }
 
   async #send(name: string, stage: CompactModel): Promise<void> {
@@ -148,7 +160,12 @@ export class RemoteHost implements StageHost {
   }
 
   async #greet(): Promise<void> {
-    await this.#client.call('ServerLive', {}, HEALTH.timeoutMs)
+    try {
+      await this.#client.call('ServerLive', {}, HEALTH.timeoutMs)
+    } catch (error) {
+      if (this.#closed || !(error instanceof Unreachable)) throw error
+      await this.#client.call('ServerLive', {}, HEALTH.againMs)
+    }
   }
 
   #watch(): void {

@@ -28,8 +28,8 @@ afterEach(async () => {
   await target.stop()
 })
 
-async function open({ port = target.port, key = 'secret', gateway = 'one' } = {}): Promise<RemoteHost> {
-  const host = await RemoteHost.connect({ device: `grpc://127.0.0.1:${port}`, key, gateway })
+async function open({ port = target.port, key = 'secret' } = {}): Promise<RemoteHost> {
+  const host = await RemoteHost.connect({ device: `grpc://127.0.0.1:${port}`, key })
   hosts.push(host)
   return host
 }
@@ -105,7 +105,7 @@ describe('a remote stage', () => {
   })
 
   it('stays loaded for one gateway when another unloads it', async () => {
-    const [one, two] = [await open(), await open({ gateway: 'two' })]
+    const [one, two] = [await open(), await open()]
     await one.load('stage', stageFile())
     await two.load('stage', stageFile())
     await one.unload('stage')
@@ -117,6 +117,13 @@ describe('a remote stage', () => {
     await one.unload('stage')
     expect(await Promise.race([reason, Promise.resolve('not lost')])).toBe('not lost')
   })
+})
+
+it('keeps a stage that is loaded anew while its former key is unloaded', async () => {
+  const host = await open()
+  await host.load('first', stageFile())
+  await Promise.all([host.load('second', stageFile()), host.unload('first')])
+  expect((await host.run('second', rows(1))).outputs['y']!.dims).toEqual([1, 4])
 })
 
 describe('a node that is lost', () => {
