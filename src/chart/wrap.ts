@@ -16,3 +16,9 @@ export function wrap(text: string, width: number): string[] {
   }
   return [...lines, line.join('')].map((each) => each.trimEnd()).filter((each, index) => each !== '' || index === 0)
 }
+
+/** The text, with `…` in place of what is beyond `width` characters. */
+export function cutTo(text: string, width: number): string {
+  const characters = Array.from(text)
+  return characters.length <= width ? text : `${characters.slice(0, width - 1).join('')}…`
+}
