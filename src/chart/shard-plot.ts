@@ -1,4 +1,4 @@
-// A shard plan as an SVG of its own: the stages with what passes between them above, below when which of them works on
+// A shard plan as an SVG of its own: the stages with what passes between them above, below when which device works on
 // which micro-batch. Where boxes stand is stage-boxes.ts's, when stages work schedule.ts's.
 import { linearAxis } from './scale.js'
 import { schedule, type Span } from './schedule.js'
@@ -35,22 +35,23 @@ export interface ShardPlotOptions {
 }
 
 /**
- * An SVG document of 880 user units' width, or more where stages are many. The same plan gives the same text. The slowest
- * stage, which sets the pace, has a colour of its own.
+ * An SVG document of 880 user units' width, or more where stages are many. The same plan gives the same text. The busiest
+ * device, which sets the pace, has a colour of its own.
  */
 export function shardPlot(plan: PlottedPlan, { title = 'Stages' }: ShardPlotOptions = {}): string {
   const { stages, microBatches } = plan
-  const slowest = stages.reduce((best, { ms }, index) => (ms > stages[best]!.ms ? index : best), 0)
+  const loads = loadsOf(stages)
+  const busiest = [...loads].reduce((best, load) => (load[1] > best[1] ? load : best))[0]
   const spans = schedule(
-    stages.map(({ ms, reads }) => ({ ms, after: reads.map(({ from }) => from) })),
+    stages.map(({ ms, device, reads }) => ({ ms, device, after: reads.map(({ from }) => from) })),
     microBatches,
   )
   const end = Math.max(0, ...spans.map(({ endMs }) => endMs))
-  const boxes = stageBoxes(plan, { left: LEFT, right: WIDTH - MARGIN, top: 72 }, slowest)
+  const boxes = stageBoxes(plan, { left: LEFT, right: WIDTH - MARGIN, top: 72 }, busiest)
   const width = Math.max(WIDTH, boxes.right + MARGIN)
-  const rows = ganttRows(plan, { spans, end, slowest, width, top: boxes.bottom + 56 })
-  const height = boxes.bottom + 56 + stages.length * ROW_HEIGHT + 54
-  const summary = summaryOf(plan, { end, slowest })
+  const rows = ganttRows(plan, { spans, end, devices: [...loads.keys()], busiest, width, top: boxes.bottom + 56 })
+  const height = boxes.bottom + 56 + loads.size * ROW_HEIGHT + 54
+  const summary = summaryOf(plan, { end, busiest, devices: loads.size })
   const characters = Math.floor((width - LEFT - MARGIN) / textWidth('0', LABEL_SIZE))
   return element(
     'svg',
@@ -75,19 +76,19 @@ export function shardPlot(plan: PlottedPlan, { title = 'Stages' }: ShardPlotOpti
   )
 }
 
-/** Share of the stages' time until the last micro-batch is out in which they wait. */
-function waiting({ stages, microBatches }: PlottedPlan, end: number): number {
-  const busy = microBatches * stages.reduce((sum, { ms }) => sum + ms, 0)
-  return end === 0 ? 0 : 1 - busy / (stages.length * end)
+/** What each device has to do for one micro-batch, ms. */
+function loadsOf(stages: PlottedPlan['stages']): Map<string, number> {
+  const loads = new Map<string, number>()
+  for (const { device, ms } of stages) loads.set(device, (loads.get(device) ?? 0) + ms)
+  return loads
 }
 
-function summaryOf(plan: PlottedPlan, { end, slowest }: { end: number; slowest: number }): string {
-  const { stages, microBatches } = plan
+function summaryOf({ stages, microBatches }: PlottedPlan, { end, busiest, devices }: { end: number; busiest: string; devices: number }): string {
   const many = `${microBatches} ${microBatches === 1 ? 'micro-batch' : 'micro-batches'}`
-  const [only, ...more] = stages
-  if (more.length === 0) return `1 stage, ${many} in ${figure(end)} ms`
-  const pace = only === undefined ? '' : `stage ${slowest} is the slowest`
-  return `${stages.length} stages, ${many} in ${figure(end)} ms: ${pace}, stages wait ${(100 * waiting(plan, end)).toFixed(0)} % of the time`
+  if (devices === 1) return `${stages.length === 1 ? '1 stage' : `${stages.length} stages on one device`}, ${many} in ${figure(end)} ms`
+  const busy = microBatches * stages.reduce((sum, { ms }) => sum + ms, 0)
+  const waiting = end === 0 ? 0 : 1 - busy / (devices * end)
+  return `${stages.length} stages, ${many} in ${figure(end)} ms, devices wait ${(100 * waiting).toFixed(0)} % of the time; busiest: ${busiest}`
 }
 
 /** One stage in words, for those who do not see it. */
@@ -97,30 +98,40 @@ function told({ device, weightBytes, budgetBytes, ms, reads }: PlottedStage, ind
   return `Stage ${index} on ${device}: ${bytes(weightBytes)} of weights${budget}, ${figure(ms)} ms${read}.`
 }
 
-function ganttRows(
-  { stages }: PlottedPlan,
-  { spans, end, slowest, width, top }: { spans: readonly Span[]; end: number; slowest: number; width: number; top: number },
-): string[] {
-  const names = stages.map(({ device }, index) => cutTo(`${index} ${device}`, LONGEST_NAME))
+interface Gantt {
+  spans: readonly Span[]
+  end: number
+  /** A row each. */
+  devices: readonly string[]
+  busiest: string
+  width: number
+  top: number
+}
+
+function ganttRows({ stages }: PlottedPlan, { spans, end, devices, busiest, width, top }: Gantt): string[] {
+  const names = devices.map((device) => cutTo(device, LONGEST_NAME))
   const left = LEFT + Math.ceil(Math.max(...names.map((name) => textWidth(name, LABEL_SIZE)))) + 12
   const right = width - MARGIN
-  const bottom = top + stages.length * ROW_HEIGHT
-  const axis = linearAxis({ domain: [0, end > LEAST_MS ? end : 1], range: [left, right], margin: 0, count: 8 })
-  const y = (stage: number) => top + stage * ROW_HEIGHT + (ROW_HEIGHT - BAR_HEIGHT) / 2
+  const bottom = top + devices.length * ROW_HEIGHT
+  const drawable = end > LEAST_MS
+  const axis = linearAxis({ domain: [0, drawable ? end : 1], range: [left, right], margin: 0, count: 8 })
+  const y = (row: number) => top + row * ROW_HEIGHT + (ROW_HEIGHT - BAR_HEIGHT) / 2
+  const drawn = (span: Span) => {
+    const { device } = stages[span.stage]!
+    const x = axis.place(span.startMs)
+    return bar(span, { x, width: axis.place(span.endMs) - x, y: y(devices.indexOf(device)), slow: device === busiest })
+  }
   return [
-    ...names.map((name, stage) => text(LEFT, y(stage) + 13, name)),
-    ...stages.map((_, stage) => element('rect', { class: 'idle', x: left, y: y(stage), width: right - left, height: BAR_HEIGHT })),
-    ...(end > LEAST_MS ? spans : []).map((span) =>
-      bar(span, { x: axis.place(span.startMs), width: axis.place(span.endMs) - axis.place(span.startMs), y: y(span.stage), slow: span.stage === slowest }),
-    ),
-    ...(end > LEAST_MS ? [] : [text((left + right) / 2, (top + bottom) / 2 + 4, 'no times to draw', 'middle quiet')]),
+    ...names.map((name, row) => text(LEFT, y(row) + 13, name)),
+    ...devices.map((_, row) => element('rect', { class: 'idle', x: left, y: y(row), width: right - left, height: BAR_HEIGHT })),
+    ...(drawable ? spans.map(drawn) : [text((left + right) / 2, (top + bottom) / 2 + 4, 'no times to draw', 'middle quiet')]),
     line({ class: 'grid', x1: left, x2: right, y1: bottom + 2, y2: bottom + 2 }),
-    ...(end > LEAST_MS ? axis.ticks : []).flatMap(({ value, text: written }) => [
+    ...(drawable ? axis.ticks : []).flatMap(({ value, text: written }) => [
       line({ class: 'grid', x1: axis.place(value), x2: axis.place(value), y1: bottom + 2, y2: bottom + 7 }),
       // The last would reach over the edge where it is long.
       text(Math.min(axis.place(value), width - 4 - textWidth(written, LABEL_SIZE) / 2), bottom + 21, written, 'middle'),
     ]),
-    text((left + right) / 2, bottom + 40, 'ms; grey: stages wait', 'middle quiet'),
+    text((left + right) / 2, bottom + 40, 'ms; numbers: micro-batches; grey: devices wait', 'middle quiet'),
   ]
 }
 

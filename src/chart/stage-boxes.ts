@@ -52,12 +52,13 @@ export interface Boxes {
 }
 
 /** @param bounds where the drawing starts and, if it fits, ends: it goes on to the right where stages are many */
-export function stageBoxes({ stages }: PlottedPlan, bounds: { left: number; right: number; top: number }, slowest: number): Boxes {
+export function stageBoxes({ stages }: PlottedPlan, bounds: { left: number; right: number; top: number }, busiest: string): Boxes {
   const after = stages.map(({ reads }) => ({ after: reads.map(({ from }) => from) }))
   const ranks = ranksOf(after)
   const columns = Math.max(...ranks) + 1
   const edges = stages.flatMap(({ reads }, to): Edge[] => reads.map((read) => ({ from: read.from, to, bytes: read.bytes })))
-  const arcs = lanesOf(edges.filter(({ from, to }) => ranks[to]! - ranks[from]! > 1))
+  const passesOver = (from: number, to: number) => ranks[to]! - ranks[from]! > 1
+  const arcs = lanesOf(edges.filter(({ from, to }) => passesOver(from, to)))
   const lanes = Math.max(0, ...arcs.map(({ lane }) => lane + 1))
   const top = bounds.top + lanes * LANE + (lanes > 0 ? 8 : 0)
   const width = Math.min(WIDEST, Math.max(NARROWEST, (bounds.right - bounds.left - (columns - 1) * GAP) / columns))
@@ -67,8 +68,8 @@ export function stageBoxes({ stages }: PlottedPlan, bounds: { left: number; righ
     elements: [
       ...drawnArcs.map(({ line }) => line),
       ...drawnArcs.map(({ label }) => label),
-      ...edges.filter(({ from, to }) => ranks[to]! - ranks[from]! === 1).map(({ from, to }) => arrow(places[from]!, places[to]!)),
-      ...stages.flatMap((stage, index) => box(stage, index, places[index]!, index === slowest)),
+      ...edges.filter(({ from, to }) => !passesOver(from, to)).map(({ from, to }) => arrow(places[from]!, places[to]!)),
+      ...stages.flatMap((stage, index) => box(stage, index, places[index]!, stage.device === busiest)),
       ...Array.from({ length: columns }, (_, rank) => edges.filter(({ from, to }) => ranks[from] === rank && ranks[to] === rank + 1)).flatMap((between) =>
         arrowLabels(between, places),
       ),

@@ -195,7 +195,7 @@ function addShard(program: Command): void {
     .option('--cuts <tensors>', 'cut after these tensors instead, e.g. relu_2,add_5', (text: string) => text.split(','))
     .option('--budget <bytes>', 'weights that a device may have, e.g. 512MB', size)
     .option('--samples <path>', 'file or folder of sample inputs to measure with: .npz, .npy, .jsonl, images')
-    .requiredOption('-o, --out <folder>', 'folder for the stages and plan.json')
+    .requiredOption('-o, --out <folder>', 'folder for the stages, plan.json and plan.svg')
     .option('--json', 'JSON lines')
     .action(async (file: string, flags: ShardFlags & { json?: boolean }) => {
       const { shardFile } = await import('./shard.js')

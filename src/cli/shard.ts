@@ -1,6 +1,7 @@
 // `flyweight shard file.onnx`: cuts a model into stages, each a model of its own, and tells what they will cost.
 import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { shardPlot } from '../chart/shard-plot.js'
 import { bytes } from '../chart/units.js'
 import { FlyweightError } from '../errors.js'
 import type { ShardPlan, StagePlan } from '../shard/plan.js'
@@ -26,7 +27,7 @@ export interface ShardFlags {
 const MICRO_BATCHES = 8
 
 /**
- * Writes the stages and plan.json into the folder `out`.
+ * Writes the stages, plan.json and plan.svg into the folder `out`.
  * @throws FlyweightError for a model or samples that cannot be used, and for cuts that cannot be made
  */
 export async function shardFile(
@@ -48,8 +49,17 @@ export async function shardFile(
     ...{ strategy, objective, cuts, device, threads, microBatches: MICRO_BATCHES },
   })
   await writeFile(join(out, 'plan.json'), `${JSON.stringify(plan, undefined, 2)}\n`)
+  await writeFile(join(out, 'plan.svg'), planPicture(plan, { title: basename(file), budget }))
   if (!terminal.interactive) terminal.json({ out, ...plan })
-  else for (const line of [...planLines(plan), '', `wrote ${plan.stages.length} stages and plan.json into ${out}`]) terminal.print(line)
+  else for (const line of [...planLines(plan), '', `wrote ${plan.stages.length} stages, plan.json and plan.svg into ${out}`]) terminal.print(line)
+}
+
+function planPicture({ stages, microBatches }: ShardPlan, { title, budget }: { title: string; budget: number | undefined }): string {
+  const plotted = stages.map(({ device, weightBytes, computeMs, transferMs, reads }) => ({
+    ...{ device, weightBytes, ms: computeMs + transferMs, reads },
+    ...(budget === undefined ? {} : { budgetBytes: budget }),
+  }))
+  return shardPlot({ stages: plotted, microBatches }, { title })
 }
 
 const columns: readonly Column<StagePlan & { stage: number }>[] = [

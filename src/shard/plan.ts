@@ -13,6 +13,8 @@ export interface StagePlan {
   transferMs: number
   inBytes: number
   outBytes: number
+  /** How much of `inBytes` comes from which stage; the rest are inputs of the whole. */
+  reads: readonly { from: number; bytes: number }[]
 }
 
 export interface ShardPlan {
@@ -45,6 +47,12 @@ export function planOf(work: Workload, assignment: readonly number[], options: C
       device: devices[stage]?.name ?? '',
       nodes: assignment.filter((at) => at === stage).length,
       ...cost,
+      reads: sumsByStage(
+        work.values.flatMap(({ producer, consumers, bytes }) => {
+          const from = producer === undefined ? stage : assignment[producer]!
+          return from !== stage && consumers.some((consumer) => assignment[consumer] === stage) ? [{ from, bytes }] : []
+        }),
+      ),
     })),
     microBatches,
     latencyMs: costs.reduce((sum, { computeMs, transferMs }) => sum + computeMs + transferMs + msPerHop, 0),
@@ -55,6 +63,13 @@ export function planOf(work: Workload, assignment: readonly number[], options: C
     ),
     crossingBytes: crossing.reduce((sum, bytes) => sum + bytes, 0),
   }
+}
+
+/** One sum of bytes a stage, in their order. */
+export function sumsByStage(reads: StagePlan['reads']): StagePlan['reads'] {
+  const sums = new Map<number, number>()
+  for (const { from, bytes } of reads) sums.set(from, (sums.get(from) ?? 0) + bytes)
+  return [...sums].sort(([a], [b]) => a - b).map(([from, bytes]) => ({ from, bytes }))
 }
 
 /** The first micro-batch takes the time of all stages, each further one that of the slowest. */

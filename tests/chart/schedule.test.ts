@@ -6,23 +6,32 @@ import { ranksOf, schedule } from '#flyweight/chart/schedule.js'
 
 const times = fc.array(fc.integer({ min: 0, max: 50 }), { minLength: 1, maxLength: 9 })
 const microBatches = fc.integer({ min: 1, max: 12 })
-const inRow = (ms: readonly number[]) => ms.map((each, stage) => ({ ms: each, after: stage === 0 ? [] : [stage - 1] }))
-/** Every stage after some of those before it. */
+const inRow = (ms: readonly number[]) => ms.map((each, stage) => ({ ms: each, device: String(stage), after: stage === 0 ? [] : [stage - 1] }))
+/** Every stage after some of those before it, on one of a few devices. */
 const graphs = times.chain((ms) =>
-  fc.tuple(...ms.map((each, stage) => fc.record({ ms: fc.constant(each), after: fc.subarray(Array.from({ length: stage }, (_, before) => before)) }))),
+  fc.tuple(
+    ...ms.map((each, stage) =>
+      fc.record({ ms: fc.constant(each), device: fc.constantFrom('a', 'b', 'c'), after: fc.subarray(Array.from({ length: stage }, (_, before) => before)) }),
+    ),
+  ),
 )
 
 describe('schedule', () => {
-  it('lets no stage do two things at once, nor begin before what it reads is there, nor wait without need', () => {
+  it('lets no device do two things at once, no stage begin before what it reads is there, and nobody wait for nothing', () => {
     fc.assert(
       fc.property(graphs, microBatches, (stages, count) => {
         const spans = schedule(stages, count)
         expect(spans).toHaveLength(stages.length * count)
         const at = (stage: number, microBatch: number) => spans.find((span) => span.stage === stage && span.microBatch === microBatch)!
         for (const { stage, microBatch, startMs, endMs } of spans) {
-          expect(endMs - startMs).toBe(stages[stage]!.ms)
-          const needed = [...stages[stage]!.after.map((before) => at(before, microBatch).endMs), ...(microBatch === 0 ? [] : [at(stage, microBatch - 1).endMs])]
-          expect(startMs).toBe(Math.max(0, ...needed))
+          const { ms, device, after } = stages[stage]!
+          expect(endMs - startMs).toBe(ms)
+          const before = [...after.map((each) => at(each, microBatch)), ...(microBatch === 0 ? [] : [at(stage, microBatch - 1)])]
+          for (const span of before) expect(startMs).toBeGreaterThanOrEqual(span.endMs)
+          // It starts with something's end: of what it reads, or of what its device did.
+          const sameDevice = spans.filter((span) => stages[span.stage]!.device === device && (span.stage !== stage || span.microBatch !== microBatch))
+          for (const span of sameDevice) expect(span.endMs <= startMs || span.startMs >= endMs).toBe(true)
+          expect([0, ...[...before, ...sameDevice].map((span) => span.endMs)]).toContain(startMs)
         }
       }),
       { seed: 20, numRuns: 60 },

@@ -94,7 +94,7 @@ describe('shardPlot', () => {
 
   it.each([1, 2, 3, 4, 8])('keeps the texts of %i stages apart and on the paper', (count) => {
     const ms = Array.from({ length: count }, (_, index) => 1 + (index % 3))
-    for (const more of [{}, { device: 'grpc://flyweight-node.example.internal:8081', budgetBytes: 64_000 }]) {
+    for (const more of [{}, { budgetBytes: 64_000 }, { device: 'grpc://flyweight-node.example.internal:8081' }]) {
       const svg = shardPlot(row(ms, more))
       expect(overlaps(svg)).toEqual([])
       const width = Number(/viewBox="0 0 ([\d.]+)/.exec(svg)?.[1])
@@ -127,7 +127,7 @@ describe('shardPlot', () => {
   it('tells what it shows to those who do not see it', () => {
     const svg = shardPlot(row([1, 2, 1], { budgetBytes: 1000 }), { title: 'digits <1>' })
     expect(svg).toContain('<title id="title">digits &lt;1&gt;</title>')
-    expect(svg).toContain('3 stages, 4 micro-batches in 10 ms: stage 1 is the slowest, stages wait 47 % of the time.')
+    expect(svg).toContain('3 stages, 4 micro-batches in 10 ms, devices wait 47 % of the time; busiest: cpu:1.')
     expect(svg).toContain('Stage 1 on cpu:1: 19.2 kB of weights of at most 1.0 kB, 2 ms, reads 25.1 kB of stage 0.')
     expect(svg.match(/class="over"/g)).toHaveLength(3)
     expect(shardPlot(row([0, 0]))).toContain('no times to draw')

@@ -47,7 +47,7 @@ describe('shard', () => {
   it('writes stages that compute the same, and a plan that names them', async () => {
     const out = join(folder, 'stages')
     await shardFile(terminal(), source, { out, stages: 3 })
-    expect(readdirSync(out).sort()).toEqual(['plan.json', 'stage-0.onnx', 'stage-1.onnx', 'stage-2.onnx'])
+    expect(readdirSync(out).sort()).toEqual(['plan.json', 'plan.svg', 'stage-0.onnx', 'stage-1.onnx', 'stage-2.onnx'])
     const feeds = { x: noise([2, 1, 28, 28]) }
     const { logits } = await runPlan(out, feeds)
     expect(largestDifference({ logits: logits as Tensor }, await run(source, feeds))).toBe(0)
@@ -132,7 +132,7 @@ describe('shard', () => {
   })
 
   it('prints the plan as a table', () => {
-    const stage = { rank: 3, part: 0, device: 'cpu:0', nodes: 5, weightBytes: 19200, computeMs: 0.5, transferMs: 0, inBytes: 3136, outBytes: 25088 }
+    const stage = { rank: 3, part: 0, device: 'cpu:0', nodes: 5, weightBytes: 19200, computeMs: 0.5, transferMs: 0, inBytes: 3136, outBytes: 25088, reads: [] }
     const plan = { stages: [stage], microBatches: 8, latencyMs: 1.25, intervalMs: 0.5, bubbleShare: 0.25, crossingBytes: 25088 }
     expect(planLines({ strategy: 'pipeline', ...plan })).toEqual([
       'stage  device  nodes  weights     ms      in      out',

@@ -54,5 +54,6 @@ describe('plans', () => {
       ['cpu:1', 1, 10],
       ['cpu:2', 1, 10],
     ])
+    expect(stages.map(({ reads }) => reads)).toEqual([[], [{ from: 0, bytes: 10 }], [{ from: 1, bytes: 10 }]])
   })
 })

@@ -1,7 +1,7 @@
 // What a model in parts will do: a rank takes as long as its slowest part, and all of its parts hand on what they have to
 // all of the next. Pure.
 import type { NodeProto } from '../../onnx/proto.js'
-import type { ShardPlan } from '../plan.js'
+import { sumsByStage, type ShardPlan } from '../plan.js'
 import { linkMs, type CostOptions } from '../stage-costs.js'
 import type { PartStage } from './tensor-stages.js'
 
@@ -22,11 +22,14 @@ export function planOfParts(
 ): ShardPlan {
   const passing = (names: readonly string[], origins: Part['origins']) =>
     names.reduce((sum, name) => sum + bytesOf(origins.get(name)!.tensor) * origins.get(name)!.share, 0)
+  const writers = new Map(parts.flatMap(({ outputs }, stage) => outputs.map((name) => [name, stage] as const)))
   const stages = parts.map(({ rank, part, inputs, outputs, shares, origins, weightBytes }) => {
     const { name: device, speed = 1 } = devices[part]!
     const computeMs = [...shares].reduce((sum, [node, share]) => sum + msOf(node) * share, 0) / speed
     const [inBytes, outBytes] = [passing(inputs, origins), passing(outputs, origins)]
-    return { rank, part, device, nodes: shares.size, weightBytes, computeMs, transferMs: linkMs(inBytes + outBytes, msPerByte), inBytes, outBytes }
+    const reads = sumsByStage(inputs.flatMap((name) => (writers.has(name) ? [{ from: writers.get(name)!, bytes: passing([name], origins) }] : [])))
+    const transferMs = linkMs(inBytes + outBytes, msPerByte)
+    return { rank, part, device, nodes: shares.size, weightBytes, computeMs, transferMs, inBytes, outBytes, reads }
   })
   const timesOf = (chosen: readonly (typeof stages)[number][]) => chosen.map(({ computeMs, transferMs }) => computeMs + transferMs)
   const ranks = new Set(stages.map(({ rank }) => rank))
@@ -34,10 +37,9 @@ export function planOfParts(
   const busy = devices.map((_, part) => timesOf(stages.filter((stage) => stage.part === part)).reduce((sum, ms) => sum + ms, 0))
   const [latencyMs, intervalMs] = [slowest.reduce((sum, ms) => sum + ms, 0), Math.max(...busy)]
   const elapsed = latencyMs + (microBatches - 1) * intervalMs
-  const written = new Set(parts.flatMap(({ outputs }) => outputs))
   const crossing = parts.map(({ inputs, origins }) =>
     passing(
-      inputs.filter((name) => written.has(name)),
+      inputs.filter((name) => writers.has(name)),
       origins,
     ),
   )
