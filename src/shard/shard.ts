@@ -13,6 +13,7 @@ import { planOf, type ShardPlan, type StagePlan } from './plan.js'
 import type { StageDevice } from './stage-costs.js'
 import { cutStages, type Stage } from './stages.js'
 import { bestPlan, type Objective, type Strategy } from './strategy.js'
+import { checkParts } from './tensor/check-parts.js'
 import { tensorShards } from './tensor/tensor-shards.js'
 import { valueTypes } from './value-types.js'
 
@@ -56,7 +57,8 @@ interface Candidate {
 
 /**
  * Writes the stages of the model in `file` into the folder.
- * @throws FlyweightError `invalid_model` for a file that cannot be used, `invalid_plan` for stages that cannot be made or do not fit
+ * @throws FlyweightError `invalid_model` for a file that cannot be used, `invalid_plan` for stages that cannot be made or do not fit, and
+ *   for parts that do not give what the whole gives
  */
 export async function shardModel(file: string, options: ShardOptions): Promise<Sharded> {
   const { folder, feedSets, strategy = 'pipeline', objective = 'latency', cuts, patterns, device = 'cpu', threads = 1, microBatches } = options
@@ -91,10 +93,9 @@ export async function shardModel(file: string, options: ShardOptions): Promise<S
   ).candidate
   const stages = await best.stages()
   const files = await saveStages(stages, folder)
-  return {
-    ...best.plan,
-    stages: best.plan.stages.map((stage, index) => ({ file: files[index]!, ...stage, inputs: stages[index]!.inputs, outputs: stages[index]!.outputs })),
-  }
+  const told = best.plan.stages.map((stage, index) => ({ file: files[index]!, ...stage, inputs: stages[index]!.inputs, outputs: stages[index]!.outputs }))
+  if (best.plan.strategy === 'tensor') await checkParts(file, told, { folder, feedSets })
+  return { ...best.plan, stages: told }
 }
 
 function counts({ devices, fewest = false }: ShardOptions): (readonly StageDevice[])[] {

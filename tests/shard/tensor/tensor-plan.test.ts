@@ -52,7 +52,7 @@ describe('tensorShards', () => {
     const work: Workload = {
       nodes: flow.nodes.map(({ opType }) => ({ ms: opType === 'MatMul' ? 2 : 0.1, weights: [] })),
       weights: [storedBytes(model)],
-      values: flow.values.map(({ name: _, ...value }) => ({ ...value, bytes: 100 })),
+      values: flow.values.map(({ producer, consumers, output }) => ({ producer, consumers, output, bytes: 100 })),
     }
     const observed = await observeTensors(model, [{ x: noise([1, 3, 16]) }, { x: noise([2, 3, 16]) }])
     const devices = Array.from({ length: count }, (_, index) => ({ name: `cpu:${index}`, budgetBytes }))
