@@ -1,6 +1,7 @@
 // What a second device is worth to one model: rows a second of two stages, one thread each, over the whole model on one
 // thread: `npm run bench:pipeline -- [MODEL …] [--micro-batch N] [--in-flight N] [--batch N] [--seconds N]`. Both take
 // turns, round by round; medians. The bubble is the share of the stages' time in which they compute nothing.
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { saveModel } from '#flyweight/onnx/load.js'
 import { freeOutputs } from '#flyweight/runtime/free-outputs.js'
+import { heapFlags, isTuned, mallocEnvironment } from '#flyweight/runtime/malloc.js'
 import { syntheticFeeds } from '#flyweight/runtime/sample-inputs.js'
 import { openSession } from '#flyweight/runtime/session.js'
 import { dataflow } from '#flyweight/shard/dataflow.js'
@@ -19,8 +21,16 @@ import { partition } from '#flyweight/shard/partition.js'
 import { Pipeline } from '#flyweight/shard/pipeline.js'
 import { cutStages } from '#flyweight/shard/stages.js'
 import { valueTypes } from '#flyweight/shard/value-types.js'
+import { BufferPool } from '#flyweight/tensor/buffer-pool.js'
+import { dtypes } from '#flyweight/tensor/tensor.js'
 import { buildResnet18 } from './models/resnet18.mjs'
 import { buildTransformer } from './models/transformer.mjs'
+
+// As the gateway runs: these settings must be there when a process starts.
+if (!isTuned(process.env)) {
+  const { status } = spawnSync(process.execPath, [...heapFlags, ...process.argv.slice(1)], { stdio: 'inherit', env: { ...process.env, ...mallocEnvironment } })
+  process.exit(status ?? 1)
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -50,6 +60,7 @@ const cases = {
   resnet18: { build: buildResnet18, batch: 4, microBatch: 1 },
 }
 
+const pool = new BufferPool(64 * 2 ** 20)
 const folder = await mkdtemp(join(tmpdir(), 'flyweight-bench-'))
 console.log('| model | batch / micro-batch | rows a second, whole | pipeline | ratio | bubble | bytes that cross, a row | stages, ms a micro-batch |')
 console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
@@ -150,8 +161,8 @@ async function rowsPerSecond(run, feedsOf, batch, forMs) {
   let rows = 0
   const client = async () => {
     do {
-      // Buffers move: every request has its own.
-      const { outputs } = await run(structuredClone(feeds))
+      const { outputs, spent } = await run(copied(feeds))
+      for (const buffer of spent) pool.give(buffer)
       freeOutputs(outputs)
       rows += batch
     } while (performance.now() - begin < forMs)
@@ -159,6 +170,17 @@ async function rowsPerSecond(run, feedsOf, batch, forMs) {
   await Promise.all(Array.from({ length: CLIENTS }, client))
   const ms = performance.now() - begin
   return { rate: (rows * 1000) / ms, ms }
+}
+
+/** Buffers move: every batch has its own, from the pool that serving has. */
+function copied(feeds) {
+  return Object.fromEntries(
+    Object.entries(feeds).map(([name, { dtype, dims, data }]) => {
+      const copy = new dtypes[dtype].array(pool.take(data.byteLength), 0, data.length)
+      copy.set(data)
+      return [name, { dtype, dims, data: copy }]
+    }),
+  )
 }
 
 function median(numbers) {

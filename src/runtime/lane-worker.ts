@@ -7,6 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { FlyweightError, messageOf, type ErrorCode } from '../errors.js'
 import type { Tensor } from '../tensor/tensor.js'
 import type { LaneReply, LaneRequest, LaneRun, LaneWorkerData } from './lane.js'
+import { OutputMemory } from './output-memory.js'
 import { openSession, type Session } from './session.js'
 
 const { device, threads, closing } = workerData as LaneWorkerData
@@ -17,7 +18,7 @@ if (port === null) throw new Error('lane-worker.js runs as a worker thread only'
 const NICENESS = 5
 stepBack()
 
-const sessions = new Map<string, Session>()
+const sessions = new Map<string, { session: Session; memory: OutputMemory }>()
 
 // Runs yield to the event loop before they start, so a later message must wait for its turn.
 let turn: Promise<void> = Promise.resolve()
@@ -31,7 +32,7 @@ async function handle(request: LaneRequest): Promise<void> {
   try {
     switch (request.op) {
       case 'run': {
-        const result = await run(request.key, request.feeds, request.fetches)
+        const result = await run(request)
         return reply({ id: request.id, result }, [...buffersOf(result.outputs), ...result.spent])
       }
       case 'load':
@@ -64,23 +65,24 @@ async function load(key: string, file: string): Promise<{ loadMs: number; reside
   await unload(key)
   const before = process.memoryUsage.rss()
   const start = performance.now()
-  sessions.set(key, await openSession(file, { device, threads }))
+  const session = await openSession(file, { device, threads })
+  sessions.set(key, { session, memory: new OutputMemory(session) })
   const loadMs = performance.now() - start
   return { loadMs, residentBytes: Math.max(0, process.memoryUsage.rss() - before) }
 }
 
-async function run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches: readonly string[] | undefined): Promise<LaneRun> {
-  const session = sessions.get(key)
-  if (session === undefined) throw new FlyweightError('inference_failed', `"${key}" is not loaded on this lane`)
+async function run({ key, feeds, fetches, memory }: Extract<LaneRequest, { op: 'run' }>): Promise<LaneRun> {
+  const loaded = sessions.get(key)
+  if (loaded === undefined) throw new FlyweightError('inference_failed', `"${key}" is not loaded on this lane`)
   const start = performance.now()
-  const outputs = await session.run(feeds, fetches)
-  return { outputs, runMs: performance.now() - start, spent: buffersOf(feeds) }
+  const { outputs, left } = await loaded.memory.run(feeds, fetches, memory)
+  return { outputs, runMs: performance.now() - start, spent: [...buffersOf(feeds), ...left] }
 }
 
 async function unload(key: string): Promise<void> {
-  const session = sessions.get(key)
+  const loaded = sessions.get(key)
   sessions.delete(key)
-  await session?.release()
+  await loaded?.session.release()
 }
 
 /** The buffers to move back, each once: two tensors may share one. */

@@ -15,7 +15,7 @@ export interface LaneRun {
   outputs: Record<string, Tensor>
   /** Time inside the runtime, without queueing and messages. */
   runMs: number
-  /** The feeds' buffers, given back for use again. */
+  /** The feeds' buffers, and memory that was not used, given back for use again. */
   spent: ArrayBuffer[]
 }
 
@@ -28,7 +28,7 @@ export interface LaneExit {
 /** Messages to the worker; `id` matches the reply. */
 export type LaneRequest =
   | { id: number; op: 'load'; key: string; file: string }
-  | { id: number; op: 'run'; key: string; feeds: Readonly<Record<string, Tensor>>; fetches: readonly string[] | undefined }
+  | { id: number; op: 'run'; key: string; feeds: Readonly<Record<string, Tensor>>; fetches: readonly string[] | undefined; memory: readonly ArrayBuffer[] }
   | { id: number; op: 'unload'; key: string }
   | { id: number; op: 'close' }
 export type LaneReply = { id: number; result: unknown } | { id: number; error: { code: ErrorCode; detail: string } }
@@ -89,14 +89,15 @@ export class Lane {
   }
 
   /**
-   * Runs one batch. The feeds' ArrayBuffers move to the thread: the caller's arrays are empty afterwards.
+   * Runs one batch. The feeds' ArrayBuffers move to the thread: the caller's arrays are empty afterwards. Outputs that are
+   * just as large as a buffer of `memory`, which moves too, may be written into it.
    * @throws FlyweightError `invalid_input` when shapes do not fit, else `inference_failed`.
    */
-  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<LaneRun> {
+  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[], memory: readonly ArrayBuffer[] = []): Promise<LaneRun> {
     const moved: Record<string, Tensor> = {}
-    const buffers: ArrayBuffer[] = []
+    const buffers: ArrayBuffer[] = [...memory]
     for (const name in feeds) moved[name] = movable(feeds[name] as Tensor, buffers)
-    return this.#post({ id: this.#nextId++, op: 'run', key, feeds: moved, fetches }, buffers)
+    return this.#post({ id: this.#nextId++, op: 'run', key, feeds: moved, fetches, memory }, buffers)
   }
 
   /** Releases the session of `key`; nothing happens when there is none. */

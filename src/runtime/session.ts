@@ -26,8 +26,11 @@ export interface SessionOptions {
 export interface Session {
   readonly inputs: readonly TensorSpec[]
   readonly outputs: readonly TensorSpec[]
-  /** Runs one batch; `fetches` limits the outputs computed. float32 for a float16 input is rounded to it. */
-  run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<Record<string, Tensor>>
+  /**
+   * Runs one batch; `fetches` limits the outputs computed, `into` gives memory for some of them: of their types and dims.
+   * float32 for a float16 input is rounded to it.
+   */
+  run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[], into?: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>>
   /** Runs one batch and writes these outputs into memory that is given, by name: of their types and dims. */
   runInto(feeds: Readonly<Record<string, Tensor>>, outputs: Readonly<Record<string, Tensor>>): Promise<void>
   release(): Promise<void>
@@ -62,11 +65,15 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
   return {
     inputs,
     outputs: session.outputMetadata.map(specOf),
-    run: async (feeds, fetches) => {
+    run: async (feeds, fetches, into) => {
       const ortFeeds = ortTensors(feeds)
-      const results = fetches === undefined ? await session.run(ortFeeds) : await session.run(ortFeeds, fetches)
+      const results = await (into !== undefined
+        ? session.run(ortFeeds, Object.fromEntries((fetches ?? session.outputNames).map((name) => [name, into[name] ? toOrt(into[name]) : null])))
+        : fetches === undefined
+          ? session.run(ortFeeds)
+          : session.run(ortFeeds, fetches))
       const outputs: Record<string, Tensor> = {}
-      for (const name in results) outputs[name] = fromOrt(results[name] as ort.Tensor)
+      for (const name in results) outputs[name] = into?.[name] ?? fromOrt(results[name] as ort.Tensor)
       return outputs
     },
     runInto: async (feeds, outputs) => {

@@ -42,8 +42,8 @@ export class LocalHost implements StageHost {
     return this.#lane.load(key, file)
   }
 
-  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<LaneRun> {
-    return this.#lane.run(key, feeds, fetches)
+  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[], memory?: readonly ArrayBuffer[]): Promise<LaneRun> {
+    return this.#lane.run(key, feeds, fetches, memory)
   }
 
   unload(key: string): Promise<void> {

@@ -1,11 +1,11 @@
 // One run of a pipeline: the rows of its micro-batches, and its outputs as they come in. Settled once.
 import { FlyweightError } from '../errors.js'
-import { freeBuffers, freeOutputs } from '../runtime/free-outputs.js'
 import type { LaneRun } from '../runtime/lane.js'
-import { isPooled, type BufferPool } from '../tensor/buffer-pool.js'
+import { isPooled } from '../tensor/buffer-pool.js'
 import type { Tensor } from '../tensor/tensor.js'
 import { cutRows, microBatches, placeRows, sharedRows, type Rows } from './micro-batches.js'
 import type { Route } from './routes.js'
+import type { ValueMemory } from './value-memory.js'
 
 type Feeds = Readonly<Record<string, Tensor>>
 
@@ -17,8 +17,7 @@ export interface RunOptions {
   batchable: boolean
   /** Rows of a micro-batch at most. */
   microBatch: number
-  /** Memory of micro-batches. */
-  pool: BufferPool
+  memory: ValueMemory
 }
 
 export class PipelineRun {
@@ -31,7 +30,9 @@ export class PipelineRun {
   readonly #waiting: Rows[]
   /** One micro-batch is all of it: its buffers move instead of being copied. */
   readonly #whole: boolean
-  readonly #pool: BufferPool
+  readonly #memory: ValueMemory
+  /** Sizes of the caller's buffers that moved. */
+  readonly #lent: number[] = []
   readonly #spent: ArrayBuffer[] = []
   #outputs: Record<string, Tensor> = {}
   #left: number
@@ -41,13 +42,13 @@ export class PipelineRun {
   #reject!: (error: FlyweightError) => void
 
   /** @throws FlyweightError `invalid_input` for feeds that are missing or differ in rows */
-  constructor({ feeds, route, inputs, batchable, microBatch, pool }: RunOptions) {
+  constructor({ feeds, route, inputs, batchable, microBatch, memory }: RunOptions) {
     this.#inputs = inputs.filter((name) => route.reads.has(name))
     const absent = this.#inputs.find((name) => feeds[name] === undefined)
     if (absent !== undefined) throw new FlyweightError('invalid_input', `input "${absent}" is missing, expected all of ${inputs.join(', ')}`)
     this.route = route
     this.#feeds = feeds
-    this.#pool = pool
+    this.#memory = memory
     this.#rows = batchable ? sharedRows(feeds, this.#inputs) : 1
     this.#waiting = microBatches(this.#rows, batchable ? microBatch : 1)
     this.#left = this.#waiting.length
@@ -73,9 +74,10 @@ export class PipelineRun {
     const part = this.#waiting.shift()
     if (part === undefined) return undefined
     this.#startedAt ||= performance.now()
-    const own = (tensor: Tensor) => (this.#whole ? tensor : cutRows(tensor, part, (bytes) => this.#pool.take(bytes)))
+    const own = (tensor: Tensor) => (this.#whole ? tensor : cutRows(tensor, part, (bytes) => this.#memory.take(bytes) ?? new ArrayBuffer(bytes)))
     const values = this.#inputs.map((name): [string, Tensor] => [name, own(this.#feeds[name] as Tensor)])
-    if (!this.#whole && this.#waiting.length === 0) this.#spent.push(...buffersOf(this.#feeds))
+    if (this.#whole) this.#lent.push(...lastingBuffers(this.#feeds).map(({ byteLength }) => byteLength))
+    else if (this.#waiting.length === 0) this.#spent.push(...lastingBuffers(this.#feeds))
     return { part, values }
   }
 
@@ -87,7 +89,7 @@ export class PipelineRun {
     if (this.#whole) this.#outputs = outputs
     else {
       placeRows(this.#outputs, outputs, { ...part, of: this.#rows })
-      freeOutputs(outputs)
+      this.#memory.give(buffersOf(outputs))
     }
     this.#left -= 1
     if (this.#left > 0) return
@@ -101,18 +103,24 @@ export class PipelineRun {
     this.#reject(error)
   }
 
-  /** Memory that comes back from a stage: the caller's is kept for him, that of micro-batches for the next ones; the runtime's is freed. */
+  /** Memory that comes back from a stage: the caller's is kept for him, all other is used again. */
   recycle(spent: readonly ArrayBuffer[]): void {
-    for (const buffer of spent.filter(({ byteLength }) => isPooled(byteLength))) {
-      if (this.#whole && !this.#settled) this.#spent.push(buffer)
-      else this.#pool.give(buffer)
-    }
-    freeBuffers(spent.filter(({ byteLength }) => !isPooled(byteLength)))
+    const lent = spent.filter(({ byteLength }) => {
+      const at = this.#lent.indexOf(byteLength)
+      if (at !== -1) this.#lent.splice(at, 1)
+      return at !== -1
+    })
+    this.#spent.push(...lent)
+    this.#memory.give(spent.filter((buffer) => !lent.includes(buffer)))
   }
 }
 
-/** Those that a pool may take. */
-function buffersOf(feeds: Feeds): ArrayBuffer[] {
-  const buffers = Object.values(feeds).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer]))
-  return [...new Set(buffers)].filter(({ byteLength }) => isPooled(byteLength))
+/** The memory of tensors, each buffer once. */
+export function buffersOf(tensors: Feeds): ArrayBuffer[] {
+  return [...new Set(Object.values(tensors).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer])))]
+}
+
+/** Buffers that the caller will want back. */
+function lastingBuffers(feeds: Feeds): ArrayBuffer[] {
+  return buffersOf(feeds).filter(({ byteLength }) => isPooled(byteLength))
 }

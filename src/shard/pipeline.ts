@@ -1,16 +1,15 @@
 // Runs a sharded model: micro-batches of all runs pass through its stages, each as soon as what it reads is there and
 // its device is free. Bounded: no more micro-batches are under way than were allowed.
 import { FlyweightError, messageOf } from '../errors.js'
-import { freeOutputs } from '../runtime/free-outputs.js'
 import type { LaneRun } from '../runtime/lane.js'
-import { BufferPool } from '../tensor/buffer-pool.js'
 import { byteSize, type Tensor } from '../tensor/tensor.js'
 import { DeviceQueue, type Work } from './device-queue.js'
 import type { Rows } from './micro-batches.js'
-import { PipelineRun } from './pipeline-run.js'
+import { buffersOf, PipelineRun } from './pipeline-run.js'
 import { routeOf, type StageIo } from './routes.js'
 import type { StageHost } from './stage-host.js'
 import { StageValues } from './stage-values.js'
+import { ValueMemory } from './value-memory.js'
 
 export interface PipelineStage extends StageIo {
   /** Under which the host has loaded it. */
@@ -45,11 +44,12 @@ export interface PipelineOptions extends StageIo {
   microBatch?: number
   /** Micro-batches under way at most, over all runs; default two for each stage. */
   inFlight?: number
+  /** Memory of values that is kept for the next ones at most; default 64 MiB. */
+  memoryBytes?: number
   onStageRun?(run: StageRun): void
 }
 
-/** Memory of micro-batches kept for the next ones. */
-const POOLED_BYTES = 16 * 2 ** 20
+const MEMORY_BYTES = 64 * 2 ** 20
 
 interface MicroBatch {
   run: PipelineRun
@@ -72,7 +72,9 @@ export class Pipeline {
   /** Those with micro-batches that are not under way yet. */
   readonly #runs: PipelineRun[] = []
   readonly #batches = new Set<MicroBatch>()
-  readonly #pool = new BufferPool(POOLED_BYTES)
+  readonly #memory: ValueMemory
+  /** By stage, what its last run gave, and how much it had read for that. */
+  readonly #given = new Map<number, { inBytes: number; sizes: number[] }>()
   readonly #limit: number
   #next = 0
   #closed = false
@@ -82,6 +84,7 @@ export class Pipeline {
     this.#options = options
     this.#stages = options.stages.map((stage) => ({ ...stage }))
     this.#limit = Math.max(1, options.inFlight ?? 2 * options.stages.length)
+    this.#memory = new ValueMemory(options.memoryBytes ?? MEMORY_BYTES)
     routeOf(this.#stages, options)
     for (const { host } of this.#stages) this.#watch(host)
   }
@@ -105,7 +108,7 @@ export class Pipeline {
       const { host, lost } = this.#queueOf(stage)
       if (lost !== undefined) throw lostError(host, lost)
     }
-    const run = new PipelineRun({ feeds, route, inputs, batchable, microBatch, pool: this.#pool })
+    const run = new PipelineRun({ feeds, route, inputs, batchable, microBatch, memory: this.#memory })
     this.#runs.push(run)
     this.#admit()
     return run.result
@@ -213,9 +216,13 @@ export class Pipeline {
     try {
       const feeds = batch.values.take(inputs)
       const inBytes = bytesOf(feeds)
-      const { outputs, runMs, spent } = await queue.host.run(key, feeds, fetches)
+      const offered = this.#offer(stage, inBytes)
+      const { outputs, runMs, spent } = await queue.host.run(key, feeds, fetches, offered)
       const waitMs = Math.max(0, performance.now() - since - runMs)
       run.recycle(spent)
+      // What did not move is still here.
+      this.#memory.give(offered)
+      this.#given.set(stage, { inBytes, sizes: buffersOf(outputs).map(({ byteLength }) => byteLength) })
       batch.missing.delete(stage)
       const told = {
         stage,
@@ -229,7 +236,7 @@ export class Pipeline {
         queued: queue.depth(stage),
       }
       this.#options.onStageRun?.(told)
-      if (run.settled) freeOutputs(outputs)
+      if (run.settled) this.#memory.give(buffersOf(outputs))
       else this.#arrive(batch, named(outputs, fetches ?? all))
     } catch (error) {
       this.#fail(run, asFlyweight(error))
@@ -237,6 +244,12 @@ export class Pipeline {
       batch.running -= 1
       if (run.settled) this.#leave(batch)
     }
+  }
+
+  /** Memory for what the stage will give, if it gives as much as the last time that it read as much. */
+  #offer(stage: number, inBytes: number): ArrayBuffer[] {
+    const last = this.#given.get(stage)
+    return last?.inBytes === inBytes ? last.sizes.flatMap((size) => this.#memory.take(size) ?? []) : []
   }
 
   /** All stages have answered: its outputs join those of the run. */

@@ -12,10 +12,11 @@ export interface StageHost {
    */
   load(key: string, file: string): Promise<{ loadMs: number; residentBytes: number }>
   /**
-   * Runs one micro-batch. The feeds' ArrayBuffers move: the caller's arrays may be empty afterwards.
+   * Runs one micro-batch. The feeds' ArrayBuffers move: the caller's arrays may be empty afterwards. Outputs may be written
+   * into `memory`; what of it moved and was not used comes back as spent.
    * @throws FlyweightError `invalid_input` when shapes do not fit, else `inference_failed`
    */
-  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<LaneRun>
+  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[], memory?: readonly ArrayBuffer[]): Promise<LaneRun>
   /** Releases the session of `key`; nothing happens when there is none. */
   unload(key: string): Promise<void>
   /** Rejects what is pending. */

@@ -14,6 +14,7 @@ type Answer = { outputs: Feeds; runMs: number; spent: ArrayBuffer[] }
 export interface Held {
   key: string
   fetches: readonly string[] | undefined
+  memory: readonly ArrayBuffer[]
   answer(): void
   fail(error: Error): void
 }
@@ -36,7 +37,7 @@ export class FakeHost implements StageHost {
     this.#compute = compute
   }
 
-  run(key: string, feeds: Feeds, fetches?: readonly string[]): Promise<Answer> {
+  run(key: string, feeds: Feeds, fetches?: readonly string[], memory: readonly ArrayBuffer[] = []): Promise<Answer> {
     const moved = structuredClone(feeds, { transfer: buffersOf(feeds) })
     return new Promise((resolve, reject) => {
       if (this.#lost !== undefined) return reject(new FlyweightError('inference_failed', `${this.name} is lost`))
@@ -47,6 +48,7 @@ export class FakeHost implements StageHost {
       const held: Held = {
         key,
         fetches,
+        memory,
         answer: settle(() => {
           const all = this.#compute(key, moved)
           const outputs = Object.fromEntries(Object.entries(all).filter(([name]) => fetches?.includes(name) ?? true))

@@ -53,7 +53,10 @@ function chain(count: number): StageIo[] {
   return Array.from({ length: count }, (_, stage) => ({ inputs: [`v${stage}`], outputs: [`v${stage + 1}`] }))
 }
 
-function chained(count: number, options: { microBatch?: number; inFlight?: number; batchable?: boolean; onStageRun?(run: StageRun): void } = {}) {
+function chained(
+  count: number,
+  options: { microBatch?: number; inFlight?: number; batchable?: boolean; memoryBytes?: number; onStageRun?(run: StageRun): void } = {},
+) {
   const ios = chain(count)
   const hosts = ios.map((_, index) => new FakeHost(`cpu:${index}`, compute(ios)))
   const stages = ios.map((io, index): PipelineStage => ({ key: String(index), host: hosts[index]!, ...io }))
@@ -210,8 +213,8 @@ describe('pipelines', () => {
     for (const { waitMs } of told) expect(waitMs).toBeGreaterThanOrEqual(0)
   })
 
-  it('free what hosts gave as soon as it was read, and hold nothing of runs that failed', async () => {
-    const { pipeline, hosts } = chained(3, { microBatch: 1, inFlight: 3 })
+  it('let go of what hosts gave as soon as it was read, and hold nothing of runs that failed', async () => {
+    const { pipeline, hosts } = chained(3, { microBatch: 1, inFlight: 3, memoryBytes: 0 })
     const running = Promise.allSettled([pipeline.run({ v0: rowsOf(1, 3) }), pipeline.run({ v0: rowsOf(2, 3) })])
     await turns()
     hosts[0]!.held[1]!.fail(new Error('once'))
@@ -220,6 +223,17 @@ describe('pipelines', () => {
     const given = hosts.flatMap((host) => host.given)
     expect(given.length).toBeGreaterThan(18)
     expect(given.filter(({ byteLength }) => byteLength > 0)).toEqual([])
+  })
+
+  it('offer hosts memory that was used before for what they will give', async () => {
+    const { pipeline, hosts } = chained(2, { microBatch: 1 })
+    for (const offered of [0, 8]) {
+      const running = pipeline.run({ v0: rowsOf(1, 3) })
+      await turns()
+      expect(hosts[0]!.held[0]!.memory.reduce((sum, { byteLength }) => sum + byteLength, 0)).toBe(offered)
+      await answerAll(hosts)
+      expect((await running).outputs['v2']!.dims).toEqual([3, 2])
+    }
   })
 
   it('give memory back: a copied batch at once, a moved one when it comes back', async () => {
