@@ -10,8 +10,14 @@ it.each([
   ],
   [{ precision: 'mixed' }, { precision: { kind: 'mixed' } }],
   [{ precision: 'mixed:graph', settings: '{"precision": {"kind": "float32"}}' }, { precision: { kind: 'mixed', level: 'graph' } }],
+  [{ parallel: '2', settings: '{"parallel": {"buckets": 2}}' }, { parallel: { buckets: 2, data: 2 } }],
+  [{ parallel: 'pipeline=2,schedule=gpipe,recompute' }, { parallel: { pipeline: 2, schedule: 'gpipe', recompute: true } }],
 ])('flags %j are the settings %j', async (flags, settings) => {
   expect(await settingsOf(flags)).toEqual(settings)
+})
+
+it('refuses ranks that are no settings', async () => {
+  await expect(settingsOf({ parallel: '2 threads' })).rejects.toThrow('--parallel: got 2 threads, expected a number of ranks')
 })
 
 it.each(['[]', '3', '{'])('refuses %s as settings', async (settings) => {

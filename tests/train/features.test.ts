@@ -132,6 +132,18 @@ describe('a training', () => {
     expect(parameters).toBe(4 * 9 + 2 * 4 + 8 * 4 * 9 + 2 * 8 + 8 * 3 + 3)
   })
 
+  it('does the same in stages, whichever of them the tensors are in', async () => {
+    const losses = async (more: object) => {
+      const features = [{ teacher: 'block1.relu', student: 'block1.relu' }]
+      const given = { epochs: 2, batchSize: 30, learningRate: 0.01, holdOut: 0.25, loss: { kind: 'distillation', features }, ...more }
+      const student = { kind: 'cnn', channels: [4, 8], hidden: [] } as const
+      const { curve } = await runTraining({ model: teacher, output: 'scores', data: images, student, settings: completeSettings(given), threads: 1 })
+      return curve.map(({ loss }) => loss)
+    }
+    const [alone, staged] = [await losses({ parts: 3 }), await losses({ parallel: { pipeline: 2, microBatches: 3 } })]
+    for (const [epoch, loss] of alone.entries()) expect(staged[epoch]).toBeCloseTo(loss, 4)
+  })
+
   it('without a student has no features to learn from', async () => {
     await expect(runTraining({ model: teacher, output: 'scores', data: images, settings: settings([]), threads: 1 })).rejects.toThrow(
       '/loss/kind: got distillation, which needs a student',

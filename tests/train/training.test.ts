@@ -107,6 +107,14 @@ describe('settings', () => {
       '/training/parallel/shardOptimizer: got true with an optimizer that needs whole tensors',
     ],
     [{ parallel: { shardOptimizer: true, syncEvery: 2 } }, '/training/parallel/shardOptimizer: got true with syncEvery 2, expected 1'],
+    [{ parallel: { pipeline: 0 } }, '/training/parallel/pipeline: got 0'],
+    [{ parallel: { schedule: 'lifo' } }, '/training/parallel/schedule: got "lifo"'],
+    [{ parallel: { pipeline: 2, group: 'lab' } }, '/training/parallel/group: got "lab" with a pipeline of 2 stages'],
+    [{ parallel: { pipeline: 2, data: 0 } }, '/training/parallel/data: got 0 with a pipeline'],
+    [{ parallel: { pipeline: 2, buckets: 2 } }, '/training/parallel/buckets: got 2 with a pipeline'],
+    [{ parallel: { pipeline: 2, syncEvery: 2 } }, '/training/parallel/syncEvery: got 2 with a pipeline'],
+    [{ parallel: { pipeline: 2, shardOptimizer: true } }, '/training/parallel/shardOptimizer: got true with a pipeline'],
+    [{ parallel: { pipeline: 2 }, parts: 2 }, '/training/parallel/pipeline: got 2 with parts of 2, expected microBatches in place of parts'],
     [3, '/training: got 3'],
   ])('%j are refused', (given, message) => {
     expect(() => completeSettings(given)).toThrow(message)
