@@ -15,6 +15,10 @@ async function expectEqual(model: Model, sets: readonly Feeds[], speeds: readonl
   const found = await inParts(model, sets.slice(0, 2), speeds)
   const outputs = model.graph.output.map(({ name }) => name)
   const [expected, results] = [await runWhole(model, sets), await runStages(found.stages, outputs, sets)]
+  for (const { rank, inputs } of found.stages) {
+    const same = found.stages.filter((other) => other.rank >= rank).flatMap((other) => other.outputs)
+    expect(inputs.filter((name) => same.includes(name))).toEqual([])
+  }
   for (const [index, result] of results.entries()) expect(largestDifference(result, expected[index] as Feeds)).toBeLessThan(1e-5)
   return found
 }
@@ -73,6 +77,33 @@ describe('models in parts', () => {
       [0, 1],
       [0, 2],
       [1, 0],
+    ])
+  })
+
+  it('add up blocks side by side where both are there', async () => {
+    const weight = (name: string, dims: number[]) => tensorProto(name, 'float32', dims, noise(dims, name.charCodeAt(1)).data as Float32Array<ArrayBuffer>)
+    const model = makeModel({
+      inputs: [valueInfo('x', 'float32', ['n', 4])],
+      outputs: [valueInfo('y', 'float32', ['n', 4])],
+      nodes: [
+        ...['a', 'b'].flatMap((name) => [
+          node('MatMul', ['x', `${name}0`], [`${name}.first`]),
+          node('Relu', [`${name}.first`], [`${name}.active`]),
+          node('MatMul', [`${name}.active`, `${name}1`], [`${name}.sum`]),
+        ]),
+        node('Add', ['a.sum', 'b.sum'], ['y']),
+      ],
+      initializers: ['a', 'b'].flatMap((name) => [weight(`${name}0`, [4, 8]), weight(`${name}1`, [8, 4])]),
+    })
+    const { stages } = await expectEqual(
+      model,
+      [1, 2, 5].map((rows) => ({ x: noise([rows, 4], rows) })),
+      [1, 1],
+    )
+    expect(stages.map(({ rank, outputs }) => [rank, outputs.length])).toEqual([
+      [0, 2],
+      [0, 2],
+      [1, 1],
     ])
   })
 
