@@ -136,7 +136,7 @@ describe('a training', () => {
     const losses = async (more: object) => {
       const features = [{ teacher: 'block1.relu', student: 'block1.relu' }]
       const given = { epochs: 2, batchSize: 30, learningRate: 0.01, holdOut: 0.25, loss: { kind: 'distillation', features }, ...more }
-      const student = { kind: 'cnn', channels: [4, 8], hidden: [] } as const
+      const student = { kind: 'cnn' as const, channels: [4, 8], hidden: [] }
       const { curve } = await runTraining({ model: teacher, output: 'scores', data: images, student, settings: completeSettings(given), threads: 1 })
       return curve.map(({ loss }) => loss)
     }
