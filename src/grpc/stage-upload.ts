@@ -1,9 +1,11 @@
 // How a stage travels: RepositoryModelLoad with Triton's `file:1/<name>` parameters, under a name made of its digest.
 // A file larger than a message comes in several calls, each with its offset; all but the last say that more follows.
 // Here is the receiving side: parts are written to a folder of the artifact store until the stage is whole.
+import { existsSync } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FlyweightError } from '../errors.js'
+import { externalFilesOf, resolveExternalFile } from '../onnx/external-data.js'
 import type { ArtifactStore, StoredArtifact } from '../registry/artifact-store.js'
 import { pointerToken } from '../wire/describe.js'
 import { inputError } from '../wire/signature.js'
@@ -60,6 +62,7 @@ export class StageUploads {
     try {
       for (const { name, bytes } of files) await this.#write(upload, name, bytes, offset)
       if (parameters[MORE]?.bool_param === true) return undefined
+      await checkWhole(upload.folder)
       const stored = await this.#store.putDirectory(upload.folder)
       if (stored.digest !== digest) {
         await this.#store.remove(stored.digest)
@@ -97,6 +100,13 @@ export class StageUploads {
       await file.close()
     }
   }
+}
+
+/** @throws FlyweightError `invalid_model` for a stage without its model, or one that names data which was not sent with it */
+async function checkWhole(folder: string): Promise<void> {
+  const file = join(folder, 'model.onnx')
+  if (!existsSync(file)) throw new FlyweightError('invalid_model', 'the stage came without model.onnx')
+  for (const location of await externalFilesOf(file)) await resolveExternalFile(folder, location)
 }
 
 /** Plain names only: nothing is written but into the upload's folder. */

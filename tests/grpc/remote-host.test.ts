@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { RemoteHost } from '#flyweight/grpc/remote-host.js'
 import { model, node, tensorProto, valueInfo } from '#flyweight/onnx/builder.js'
 import { saveModel } from '#flyweight/onnx/load.js'
-import { encodeModel } from '#flyweight/onnx/proto.js'
+import { create, DataLocation, encodeModel, StringStringEntryProtoSchema } from '#flyweight/onnx/proto.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
 import { scaleModel } from '../scale-model.js'
 import { connect } from './client.js'
@@ -199,6 +199,15 @@ describe('the key', () => {
   })
 })
 
+/** A model whose one weight lies in a file beside it. */
+function elsewhere(location: string): Uint8Array {
+  const weight = tensorProto('w', 'float32', [4], [])
+  weight.dataLocation = DataLocation.EXTERNAL
+  weight.externalData = [create(StringStringEntryProtoSchema, { key: 'location', value: location })]
+  const io = { inputs: [valueInfo('x', 'float32', [4])], outputs: [valueInfo('y', 'float32', [4])] }
+  return encodeModel(model({ ...io, nodes: [node('Add', ['x', 'w'], ['y'])], initializers: [weight] }))
+}
+
 describe('what is sent', () => {
   const metadata = { authorization: 'Bearer secret', 'flyweight-gateway': 'test' }
   const name = `stage-${'0'.repeat(64)}`
@@ -209,6 +218,9 @@ describe('what is sent', () => {
     ['a name without a digest', 'mine', file(scaleModel(2)), '/model_name is "mine", expected stage-<SHA-256>'],
     ['a path out of its folder', name, { 'file:1/../model.onnx': { bytes_param: Buffer.of(1) } }, 'is not a parameter here'],
     ['a part that does not follow', name, { ...file(Buffer.of(1)), flyweight_offset: { int64_param: 7 } }, 'is 7, expected 0, where model.onnx ends'],
+    ['no model', name, { 'file:1/weights.bin': { bytes_param: Buffer.of(1) } }, 'came without model.onnx'],
+    ['data that was not sent with it', name, file(elsewhere('../secret')), 'is not a path inside'],
+    ['data that was forgotten', name, file(elsewhere('weights.bin')), 'external data file "weights.bin" cannot be read'],
     ['no file at all', name, { flyweight_more: { bool_param: false } }, 'have no files'],
     ['more than a stage may have', name, file(new Uint8Array(2000)), 'is larger than 1000 bytes'],
   ])('is refused: %s', async (_, model_name, parameters, text) => {
