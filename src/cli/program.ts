@@ -195,6 +195,11 @@ function addShard(program: Command): void {
     .option('--cuts <tensors>', 'cut after these tensors instead, e.g. relu_2,add_5', (text: string) => text.split(','))
     .option('--budget <bytes>', 'weights that a device may have, e.g. 512MB', size)
     .option('--samples <path>', 'file or folder of sample inputs to measure with: .npz, .npy, .jsonl, images')
+    .addOption(new Option('--target <name>', 'what else to write: manifests and a model storage for KServe').choices(['files', 'kserve']).default('files'))
+    .option('--image <name>', 'image of Flyweight (target kserve only)')
+    .option('--storage <uri>', 'what the nodes load stages from, e.g. s3://bucket/digits (target kserve only)')
+    .option('--name <name>', "of the InferenceGraph; its services add -0, -1 … (target kserve only; default: the file's)")
+    .option('--namespace <name>', 'of all resources (target kserve only)')
     .requiredOption('-o, --out <folder>', 'folder for the stages, plan.json and plan.svg')
     .option('--json', 'JSON lines')
     .action(async (file: string, flags: ShardFlags & { json?: boolean }) => {

@@ -1,9 +1,11 @@
 // `flyweight shard file.onnx`: cuts a model into stages, each a model of its own, and tells what they will cost.
 import { writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, extname, join } from 'node:path'
 import { shardPlot } from '../chart/shard-plot.js'
 import { bytes } from '../chart/units.js'
 import { FlyweightError } from '../errors.js'
+import { kserveManifests, kserveName, type KserveOptions } from '../shard/kserve.js'
+import { writeKserve } from '../shard/kserve-files.js'
 import type { ShardPlan, StagePlan } from '../shard/plan.js'
 import { shardModel } from '../shard/shard.js'
 import type { Objective, Strategy } from '../shard/strategy.js'
@@ -21,6 +23,14 @@ export interface ShardFlags {
   samples?: string
   strategy?: Strategy
   objective?: Objective
+  /** Writes what KServe needs, too. */
+  target?: 'files' | 'kserve'
+  image?: string
+  /** URI that the nodes load their stages from. */
+  storage?: string
+  /** Of the InferenceGraph; default: the file's. */
+  name?: string
+  namespace?: string
 }
 
 /** Micro-batches in flight that the plan is told for. */
@@ -33,8 +43,9 @@ const MICRO_BATCHES = 8
 export async function shardFile(
   terminal: Terminal,
   file: string,
-  { out, stages, cuts, budget, samples, strategy = 'pipeline', objective = 'latency' }: ShardFlags,
+  { out, stages, cuts, budget, samples, strategy = 'pipeline', objective = 'latency', ...flags }: ShardFlags,
 ): Promise<void> {
+  const kserve = kserveOptions(file, flags)
   const count = cuts === undefined ? stages : cuts.length + 1
   if (count === undefined) throw new FlyweightError('invalid_input', '--stages is missing, expected it or --cuts')
   if (stages !== undefined && stages !== count) {
@@ -50,8 +61,20 @@ export async function shardFile(
   })
   await writeFile(join(out, 'plan.json'), `${JSON.stringify(plan, undefined, 2)}\n`)
   await writeFile(join(out, 'plan.svg'), planPicture(plan, { title: basename(file), budget }))
+  if (kserve) await writeKserve(file, out, plan, kserve)
+  const written = `${plan.stages.length} stages, plan.json and plan.svg${kserve ? ', storage/ and kserve.yaml' : ''}`
   if (!terminal.interactive) terminal.json({ out, ...plan })
-  else for (const line of [...planLines(plan), '', `wrote ${plan.stages.length} stages, plan.json and plan.svg into ${out}`]) terminal.print(line)
+  else for (const line of [...planLines(plan), '', `wrote ${written} into ${out}`]) terminal.print(line)
+}
+
+/** @throws FlyweightError `invalid_input` where one is missing, before anything is measured */
+function kserveOptions(file: string, { target, image, storage, name, namespace }: Omit<ShardFlags, 'out'>): KserveOptions | undefined {
+  if (target !== 'kserve') return undefined
+  if (image === undefined) throw new FlyweightError('invalid_input', '--image is missing, expected that of Flyweight for --target kserve')
+  if (storage === undefined) throw new FlyweightError('invalid_input', '--storage is missing, expected the URI that nodes load stages from for --target kserve')
+  const options = { name: name ?? kserveName(basename(file, extname(file))), image, storage, ...(namespace === undefined ? {} : { namespace }) }
+  kserveManifests([], options)
+  return options
 }
 
 function planPicture({ stages, microBatches }: ShardPlan, { title, budget }: { title: string; budget: number | undefined }): string {

@@ -287,6 +287,19 @@ describe('v2 statistics and repository', () => {
     ])
   })
 
+  it('take an answer for a request, as the next step of a chain gets it', async () => {
+    const first = await infer('scale', { id: 'a', inputs: [row] })
+    const { outputs } = first.json<Answer>()
+    const names = { y: 'x' } as Record<string, string>
+    const renamed = { ...first.json<Answer>(), outputs: outputs.map((output) => ({ ...output, name: names[output.name] ?? output.name })) }
+    const [second, asked] = [await infer('scale', renamed), await infer('scale', { id: 'a', inputs: renamed.outputs })]
+    expect(second.statusCode).toBe(200)
+    expect(second.json()).toEqual(asked.json())
+    // Without model_name it is no answer, but a request that lacks its inputs.
+    const refused = await infer('scale', { outputs: renamed.outputs })
+    expect(refused.json<Problem>().errors?.map(({ pointer }) => pointer)).toContain('/inputs')
+  })
+
   it('list, unload and load models', async () => {
     const call = (url: string, payload?: object) => gateway.server.inject({ method: 'POST', url, ...(payload && { payload: JSON.stringify(payload) }) })
     const states = async (ready?: boolean) =>

@@ -17,6 +17,7 @@ import { jsonArray } from '../../wire/json-write.js'
 import { releaseWhenSent, sendParts } from '../parts.js'
 import { checkOutputs, checkShape, checkType, decodeAll, inputError } from '../../wire/signature.js'
 import { classificationOf } from '../../v2/classification.js'
+import { requestOf } from '../../v2/chained.js'
 import { slaOf } from '../../v2/parameters.js'
 import * as examples from './examples.js'
 import { ModelParams, VersionParams } from './params.js'
@@ -29,7 +30,8 @@ const schema = {
   summary: 'Run a model on some inputs',
   description:
     'With the header `Inference-Header-Content-Length` the body is that many bytes of JSON followed by the raw tensors of the inputs that have a ' +
-    '`binary_data_size`; `0` makes the whole body the raw data of the model’s one input. The answer has the same form when an output is binary.',
+    '`binary_data_size`; `0` makes the whole body the raw data of the model’s one input. The answer has the same form when an output is binary. ' +
+    'An answer in JSON is a request, too: without `inputs`, its `outputs` are taken for them, as by the next model of a KServe InferenceGraph.',
   body: Type.Unsafe<Buffer>({ ...V2InferRequest, examples: [examples.inferRequest] }),
   consumes: ['application/json', 'application/octet-stream'],
   response: {
@@ -90,7 +92,8 @@ async function infer(
 function decode(model: ModelVersion, bytes: Buffer, headerLength: string | string[] | undefined): Decoded {
   const { json, raw } = splitBody(bytes, headerLength as string | undefined)
   if (json === undefined) return { body: {}, inputs: readRawRequest(model.signature, raw), binaryByDefault: true }
-  const document = parseJson(json)
+  const parsed = parseJson(json)
+  const document = { ...parsed, value: requestOf(parsed.value), lossless: () => requestOf(parsed.lossless()) }
   checkBody(document.value)
   const body = document.value as V2InferBody
   const slices = sliceRaw(body, raw)
