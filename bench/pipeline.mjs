@@ -13,14 +13,9 @@ import { freeOutputs } from '#flyweight/runtime/free-outputs.js'
 import { heapFlags, isTuned, mallocEnvironment } from '#flyweight/runtime/malloc.js'
 import { syntheticFeeds } from '#flyweight/runtime/sample-inputs.js'
 import { openSession } from '#flyweight/runtime/session.js'
-import { dataflow } from '#flyweight/shard/dataflow.js'
-import { readBeside, saveStages } from '#flyweight/shard/files.js'
 import { LocalHost } from '#flyweight/shard/local-host.js'
-import { measureWorkload, observeIn } from '#flyweight/shard/measure.js'
-import { partition } from '#flyweight/shard/partition.js'
 import { Pipeline } from '#flyweight/shard/pipeline.js'
-import { cutStages } from '#flyweight/shard/stages.js'
-import { valueTypes } from '#flyweight/shard/value-types.js'
+import { shardModel } from '#flyweight/shard/shard.js'
 import { BufferPool } from '#flyweight/tensor/buffer-pool.js'
 import { dtypes } from '#flyweight/tensor/tensor.js'
 import { buildResnet18 } from './models/resnet18.mjs'
@@ -47,8 +42,6 @@ const [SECONDS, STAGES, IN_FLIGHT] = [Number(values.seconds), Number(values.stag
 const CLIENTS = 3
 /** A round is at least as long, so that filling and emptying the pipeline counts for little. */
 const ROUND_MS = 400
-/** Copies into a stage and out of it, within one machine's memory. */
-const MS_PER_BYTE = 1e-7
 
 const root = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url))
 /** Rows of a batch, and of a micro-batch: what keeps a stage busy for a few milliseconds. */
@@ -78,7 +71,9 @@ async function measure(name) {
   if (!existsSync(file)) await saveModel(one.build(), file)
   const { inputs, outputs } = await signature(file)
   const feedsOf = (rows) => syntheticFeeds(inputs, { batch: rows, seed: 1, freeDim: (_, axis) => dims[axis] ?? 16 })
-  const { stages, files } = await cut(file, place, [feedsOf(microBatch), feedsOf(microBatch + 1)])
+  const devices = Array.from({ length: STAGES }, (_, index) => ({ name: `cpu:${index}` }))
+  // Nodes are measured on a micro-batch, not on a row.
+  const { stages } = await shardModel(file, { folder: place, feedSets: [feedsOf(microBatch), feedsOf(microBatch + 1)], devices, microBatches: IN_FLIGHT })
 
   const lanes = Array.from({ length: STAGES + 1 }, (_, index) => new LocalHost({ device: `cpu:${index}` }))
   const [alone, ...hosts] = lanes
@@ -88,8 +83,8 @@ async function measure(name) {
   const pipeline = new Pipeline({
     stages: await Promise.all(
       stages.map(async (stage, index) => {
-        const { loadMs } = await hosts[index].load('stage', files[index])
-        return { key: 'stage', host: hosts[index], inputs: stage.inputs, outputs: stage.outputs, loadMs }
+        await hosts[index].load('stage', join(place, stage.file))
+        return { key: 'stage', host: hosts[index], inputs: stage.inputs, outputs: stage.outputs }
       }),
     ),
     inputs: inputs.map((input) => input.name),
@@ -141,17 +136,6 @@ async function signature(file) {
   const session = await openSession(file)
   await session.release()
   return session
-}
-
-async function cut(file, place, feedSets) {
-  const model = await readBeside(file, place)
-  const flow = dataflow(model)
-  const observed = await observeIn(place, model, feedSets)
-  const work = await measureWorkload(model, { folder: place, flow, observed, feeds: feedSets[0] })
-  const devices = Array.from({ length: STAGES }, (_, index) => ({ name: `cpu:${index}` }))
-  const assignment = partition(work, { devices, msPerByte: MS_PER_BYTE })
-  const stages = cutStages(model, { flow, assignment, typeOf: valueTypes(model.graph, observed) })
-  return { stages, files: (await saveStages(stages, place)).map((name) => join(place, name)) }
 }
 
 /** Batches of several clients, each sending its next when it has its answer, for at least `forMs`. */

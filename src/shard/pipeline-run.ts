@@ -5,7 +5,7 @@ import { isPooled } from '../tensor/buffer-pool.js'
 import type { Tensor } from '../tensor/tensor.js'
 import { cutRows, microBatches, placeRows, sharedRows, type Rows } from './micro-batches.js'
 import type { Route } from './routes.js'
-import type { ValueMemory } from './value-memory.js'
+import { buffersOf, type ValueMemory } from './value-memory.js'
 
 type Feeds = Readonly<Record<string, Tensor>>
 
@@ -113,11 +113,6 @@ export class PipelineRun {
     this.#spent.push(...lent)
     this.#memory.give(spent.filter((buffer) => !lent.includes(buffer)))
   }
-}
-
-/** The memory of tensors, each buffer once. */
-export function buffersOf(tensors: Feeds): ArrayBuffer[] {
-  return [...new Set(Object.values(tensors).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer])))]
 }
 
 /** Buffers that the caller will want back. */

@@ -2,14 +2,14 @@
 // its device is free. Bounded: no more micro-batches are under way than were allowed.
 import { FlyweightError, messageOf } from '../errors.js'
 import type { LaneRun } from '../runtime/lane.js'
-import { byteSize, type Tensor } from '../tensor/tensor.js'
+import type { Tensor } from '../tensor/tensor.js'
 import { DeviceQueue, type Work } from './device-queue.js'
 import type { Rows } from './micro-batches.js'
-import { buffersOf, PipelineRun } from './pipeline-run.js'
+import { PipelineRun } from './pipeline-run.js'
 import { routeOf, type StageIo } from './routes.js'
 import type { StageHost } from './stage-host.js'
-import { StageValues } from './stage-values.js'
-import { ValueMemory } from './value-memory.js'
+import { named, StageValues } from './stage-values.js'
+import { buffersOf, bytesOf, ValueMemory } from './value-memory.js'
 
 export interface PipelineStage extends StageIo {
   /** Under which the host has loaded it. */
@@ -44,12 +44,12 @@ export interface PipelineOptions extends StageIo {
   microBatch?: number
   /** Micro-batches under way at most, over all runs; default two for each stage. */
   inFlight?: number
-  /** Memory of values that is kept for the next ones at most; default 64 MiB. */
+  /** Memory of values that is kept for the next ones at most; default 32 MiB. */
   memoryBytes?: number
   onStageRun?(run: StageRun): void
 }
 
-const MEMORY_BYTES = 64 * 2 ** 20
+const MEMORY_BYTES = 32 * 2 ** 20
 
 interface MicroBatch {
   run: PipelineRun
@@ -275,20 +275,6 @@ export class Pipeline {
     if (batch.running > 0 || !this.#batches.delete(batch)) return
     this.#admit()
   }
-}
-
-/** @throws FlyweightError `inference_failed` where a host gave less than asked */
-function named(outputs: Readonly<Record<string, Tensor>>, names: readonly string[]): [string, Tensor][] {
-  return names.map((name) => {
-    const tensor = outputs[name]
-    if (tensor === undefined)
-      throw new FlyweightError('inference_failed', `output "${name}" of a stage is missing, got ${Object.keys(outputs).join(', ') || 'none'}`)
-    return [name, tensor]
-  })
-}
-
-function bytesOf(tensors: Readonly<Record<string, Tensor>>): number {
-  return Object.values(tensors).reduce((sum, tensor) => sum + byteSize(tensor), 0)
 }
 
 function closedError(): FlyweightError {

@@ -1,5 +1,6 @@
 // The values of one micro-batch, each kept until its last reader has it. Buffers move to who reads them, so that only
 // what somebody still needs is copied.
+import { FlyweightError } from '../errors.js'
 import { freeOutputs } from '../runtime/free-outputs.js'
 import type { Tensor } from '../tensor/tensor.js'
 
@@ -42,4 +43,14 @@ export class StageValues {
     this.#shares.set(data.buffer, shares)
     return shares === 0 ? tensor : { ...tensor, data: data.slice() }
   }
+}
+
+/** @throws FlyweightError `inference_failed` where a host gave less than asked */
+export function named(outputs: Readonly<Record<string, Tensor>>, names: readonly string[]): [string, Tensor][] {
+  return names.map((name) => {
+    const tensor = outputs[name]
+    if (tensor === undefined)
+      throw new FlyweightError('inference_failed', `output "${name}" of a stage is missing, got ${Object.keys(outputs).join(', ') || 'none'}`)
+    return [name, tensor]
+  })
 }

@@ -1,6 +1,7 @@
 // Memory of values that stages hand on, used again. Fresh memory starts with pages that the system has yet to supply, one
 // by one as they are written; in a pipeline the same sizes come by again and again.
 import { freeBuffers } from '../runtime/free-outputs.js'
+import { byteSize, type Tensor } from '../tensor/tensor.js'
 
 export class ValueMemory {
   readonly #capacityBytes: number
@@ -42,4 +43,14 @@ export class ValueMemory {
       freeBuffers(freed)
     }
   }
+}
+
+/** The memory of tensors, each buffer once. */
+export function buffersOf(tensors: Readonly<Record<string, Tensor>>): ArrayBuffer[] {
+  return [...new Set(Object.values(tensors).flatMap(({ data }) => (Array.isArray(data) ? [] : [data.buffer])))]
+}
+
+/** Bytes of all their elements. */
+export function bytesOf(tensors: Readonly<Record<string, Tensor>>): number {
+  return Object.values(tensors).reduce((sum, tensor) => sum + byteSize(tensor), 0)
 }
