@@ -6,8 +6,8 @@ import type { Tensor } from '../../tensor/tensor.js'
 
 type Feeds = Readonly<Record<string, Tensor>>
 
-/** Of the largest value of an output. Sums in another order differ by 1e-6 or so of it; a wrong cut by much more. */
-const TOLERANCE = 1e-3
+/** Of the largest value of an output. Sums in another order differ by 1e-6 or so of it, by 1e-3 in half precision; a wrong cut by much more. */
+const TOLERANCE = 0.01
 
 /**
  * Runs the whole and the stages in `folder`, one after the other, on the same inputs.

@@ -15,6 +15,9 @@ import { disjointBlocks } from './layout.js'
 import { planOfParts } from './tensor-plan.js'
 import { tensorStages, type PartStage } from './tensor-stages.js'
 
+/** Of a model's weights, in layers of which devices can compute parts: with fewer, they would hold the model several times over. */
+const LEAST_SHARE = 1 / 4
+
 export interface TensorShardOptions extends CostOptions {
   flow: Dataflow
   observed: ReadonlyMap<string, ObservedTensor>
@@ -25,7 +28,7 @@ export interface TensorShardOptions extends CostOptions {
 
 /**
  * One part a device. Weights may lie beside the model until the stages are built.
- * @throws FlyweightError `invalid_plan` where nothing can be computed in parts, or these exceed the budgets
+ * @throws FlyweightError `invalid_plan` where too little can be computed in parts, or these exceed the budgets
  */
 export function tensorShards(
   model: ModelProto & { graph: GraphProto },
@@ -45,9 +48,16 @@ export function tensorShards(
     bytes: costs.bytesOf(output),
   }))
   const total = work.weights.reduce((sum, each) => sum + each, 0)
+  const inBlocks = blockCosts.reduce((sum, block) => sum + block.weightBytes, 0)
+  if (inBlocks < total * LEAST_SHARE) {
+    throw new FlyweightError(
+      'invalid_plan',
+      `only ${inBlocks} of the model's ${total} bytes of weights are in layers that devices can compute parts of, which quantized ones are not; a pipeline needs none`,
+    )
+  }
   const typeOf = valueTypes(model.graph, observed)
   const speeds = options.devices.map(({ speed = 1 }) => speed)
-  let shortfall = 'the model has no layers of weights of which several devices could compute parts'
+  let shortfall = 'the model has no weights'
   for (const set of blockSets(blockCosts, total, options)) {
     const stages = tensorStages(model, { flow, context, blocks: set.map((index) => blocks[index]!), speeds, typeOf })
     const plan = planOfParts(stages, costs, options)

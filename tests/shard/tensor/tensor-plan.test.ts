@@ -46,12 +46,12 @@ describe('tensorShards', () => {
     { kind: 'attention', heads: 4, depth: 4, projection: 'three', bias: true, norm: 'before', residual: true },
     { kind: 'feed-forward', inner: 64, layer: 'MatMul', activation: 'Gelu', bias: true, norm: 'before', residual: true },
   ]
-  const shards = async (count: number, { budgetBytes = Infinity, msPerHop = 0, inner = 64 } = {}) => {
+  const shards = async (count: number, { budgetBytes = Infinity, msPerHop = 0, inner = 64, others = 0 } = {}) => {
     const model = network(16, [blocks[0]!, { ...blocks[1]!, inner } as BlockShape])
     const flow = dataflow(model)
     const work: Workload = {
       nodes: flow.nodes.map(({ opType }) => ({ ms: opType === 'MatMul' ? 2 : 0.1, weights: [] })),
-      weights: [storedBytes(model)],
+      weights: [storedBytes(model) + others],
       values: flow.values.map(({ producer, consumers, output }) => ({ producer, consumers, output, bytes: 100 })),
     }
     const observed = await observeTensors(model, [{ x: noise([1, 3, 16]) }, { x: noise([2, 3, 16]) }])
@@ -79,6 +79,14 @@ describe('tensorShards', () => {
     const held = plans.map(({ stages }) => stages.filter(({ device }) => device === 'cpu:0').reduce((sum, { weightBytes }) => sum + weightBytes, 0))
     expect(held[0]).toBeLessThan(two.bytes * 0.55)
     expect(held[1]).toBeLessThan(two.bytes * 0.3)
+  })
+
+  it('refuses models of which little can be cut', async () => {
+    const { bytes } = await shards(2)
+    await expect(shards(2, { others: 5 * bytes })).rejects.toMatchObject({
+      code: 'invalid_plan',
+      message: expect.stringMatching(/^only \d+ of the model's \d+ bytes/),
+    })
   })
 
   it('cuts more than pays where budgets ask for it, and says what does not fit', async () => {
