@@ -63,14 +63,13 @@ export function mulberry32(seed: number): () => number {
   }
 }
 
-/** `count` copies of one row: every first dimension, which must be 1, becomes `count`. */
+/** `count` copies of one row, in memory of their own: every first dimension becomes `count`, and must be 1 unless `count` is. */
 export function tileRows(row: Readonly<Record<string, Tensor>>, count: number): Record<string, Tensor> {
-  if (count === 1) return { ...row }
   return Object.fromEntries(
     Object.entries(row).map(([name, { dtype, dims, data }]) => {
       const tiled = allocate(dtype, data.length * count)
       for (let i = 0; i < tiled.length; i++) tiled[i] = data[i % data.length] as never
-      return [name, { dtype, dims: [count, ...dims.slice(1)], data: tiled }]
+      return [name, { dtype, dims: count === 1 ? dims : [count, ...dims.slice(1)], data: tiled }]
     }),
   )
 }

@@ -55,3 +55,13 @@ test('tiling repeats a row, of numbers, bigints or strings', () => {
     c: { dtype: 'string', dims: [3, 1], data: ['x', 'x', 'x'] },
   })
 })
+
+test('one copy of a row is one, too: whoever gets it may move it away', () => {
+  const row = {
+    a: { dtype: 'float32' as const, dims: [3], data: new Float32Array([1, 2, 3]) },
+    s: { dtype: 'int64' as const, dims: [], data: new BigInt64Array([7n]) },
+  }
+  const { a, s } = tileRows(row, 1)
+  expect({ a, s }).toEqual(row)
+  expect(a!.data).not.toBe(row.a.data)
+})
