@@ -22,12 +22,12 @@ describe('a pipeline', () => {
     const batchSize = 4 * microBatches
     const of = { network, settings: { ...settings, batchSize }, steps: 4 } as const
     const alone = await trained({ ...of, settings: { ...of.settings, parts: microBatches } })
-    for (const schedule of schedules) {
-      for (const recompute of [false, true]) {
-        const together = await piped({ ...of, parallel: { pipeline, microBatches, schedule, recompute } })
-        expect(distance(together.state, alone.state), `${schedule}, ${recompute}`).toBeLessThan(1e-5)
-        for (const [step, loss] of alone.losses.entries()) expect(together.losses[step]).toBeCloseTo(loss, 5)
-      }
+    // Each network has every schedule with and without recomputation, by one optimizer or the other.
+    for (const [index, schedule] of schedules.entries()) {
+      const recompute = (index === 0) === (settings === adamw)
+      const together = await piped({ ...of, parallel: { pipeline, microBatches, schedule, recompute } })
+      expect(distance(together.state, alone.state), `${schedule}, ${recompute}`).toBeLessThan(1e-5)
+      for (const [step, loss] of alone.losses.entries()) expect(together.losses[step]).toBeCloseTo(loss, 5)
     }
     expect(alone.losses.at(-1)).not.toBeCloseTo(alone.losses[0] as number, 3)
   })
