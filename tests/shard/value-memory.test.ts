@@ -40,7 +40,7 @@ it('lets go first of sizes that were not used for long', () => {
 
 it("leaves alone what is gone, and what may be Node's pool", () => {
   const memory = new ValueMemory(1e6)
-  memory.give([new ArrayBuffer(0), Buffer.from('small').buffer as ArrayBuffer])
+  memory.give([new ArrayBuffer(0), Buffer.from('small').buffer])
   expect(memory.take(0)).toBeUndefined()
   expect(memory.take(Buffer.poolSize)).toBeUndefined()
 })
