@@ -2,7 +2,7 @@
 // side posts work and settles promises; which variants it holds and when is the caller's business.
 import { Worker } from 'node:worker_threads'
 import { FlyweightError, type ErrorCode } from '../errors.js'
-import type { Tensor } from '../tensor/tensor.js'
+import { elementCount, type Tensor } from '../tensor/tensor.js'
 
 export interface LaneOptions {
   id: number
@@ -96,6 +96,9 @@ export class Lane {
   run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[], memory: readonly ArrayBuffer[] = []): Promise<LaneRun> {
     const moved: Record<string, Tensor> = {}
     const buffers: ArrayBuffer[] = [...memory]
+    // The thread could not read such a message, nor say so: nobody would ever answer.
+    const gone = Object.keys(feeds).find((name) => isGone(feeds[name] as Tensor))
+    if (gone !== undefined) return Promise.reject(new FlyweightError('inference_failed', `the memory of "${gone}" was given away before`))
     for (const name in feeds) moved[name] = movable(feeds[name] as Tensor, buffers)
     return this.#post({ id: this.#nextId++, op: 'run', key, feeds: moved, fetches, memory }, buffers)
   }
@@ -166,6 +169,11 @@ export class Lane {
   #deathError(): FlyweightError {
     return new FlyweightError('inference_failed', `lane ${this.id} is gone: ${this.#dead}`)
   }
+}
+
+/** Its buffer has moved: elements are declared, but there are none. */
+function isGone({ data, dims }: Tensor): boolean {
+  return data.length === 0 && elementCount(dims) > 0
 }
 
 /**

@@ -37,6 +37,15 @@ async function digitFeeds(batch: number): Promise<Record<string, Tensor>> {
 }
 
 describe('a lane', () => {
+  test('refuses feeds that it was given before', async () => {
+    const file = join(directory, 'again.onnx')
+    writeFileSync(file, encodeModel(addOne))
+    await lane.load('m', file)
+    const feeds: Record<string, Tensor> = { x: { dtype: 'float32', dims: [1, 2], data: Float32Array.of(1, 2) } }
+    await lane.run('m', feeds)
+    await expect(lane.run('m', feeds)).rejects.toMatchObject({ code: 'inference_failed', message: 'the memory of "x" was given away before' })
+  })
+
   test('gives the same numbers as a session on this thread, and takes the feeds away', async () => {
     const feeds = await digitFeeds(3)
     const session = await openSession(digits)
