@@ -6,6 +6,7 @@ import { totalmem } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Config } from './config.js'
+import { FlyweightError } from './errors.js'
 import { buildGrpcServer } from './grpc/server.js'
 import { RemoteHost, REMOTE_SCHEME } from './grpc/remote-host.js'
 import { StageNode } from './grpc/stage-node.js'
@@ -16,11 +17,12 @@ import { applyNews, applyResult, takeTrained } from './jobs/outcomes.js'
 import { JobRunner } from './jobs/runner.js'
 import type { SearchNews } from './jobs/search-job.js'
 import type { TrainJobResult } from './jobs/train-job.js'
+import { Shardings } from './jobs/shardings.js'
 import { lastPoints, Trainings } from './jobs/trainings.js'
 import { SqliteQueue } from './jobs/sqlite-queue.js'
 import { ArtifactStore } from './registry/artifact-store.js'
 import { Catalog } from './registry/catalog.js'
-import type { ModelVersion, Variant } from './registry/model.js'
+import type { ModelVersion, Shards, Variant } from './registry/model.js'
 import { Repository } from './registry/repository.js'
 import { TrafficCapture } from './registry/traffic-capture.js'
 import { machineFingerprint } from './runtime/devices.js'
@@ -31,9 +33,11 @@ import { Executor } from './serving/executor.js'
 import { Gateway } from './serving/gateway.js'
 import { LanePool } from './serving/lane-pool.js'
 import { LatencyBook } from './serving/latency-book.js'
+import { PipelinePool, type DevicesPort } from './serving/pipeline-pool.js'
 import { Scheduler } from './serving/scheduler.js'
-import { VariantCache } from './serving/variant-cache.js'
-import { parseDevices } from './shard/device-spec.js'
+import { Slots } from './serving/slots.js'
+import { VariantCache, type Placement } from './serving/variant-cache.js'
+import { parseDevices, type DeviceSpec } from './shard/device-spec.js'
 import { LocalHost } from './shard/local-host.js'
 import { StageDevices } from './shard/stage-devices.js'
 import { createLogger } from './telemetry/logging.js'
@@ -74,6 +78,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
       runningJobs: () => jobs.list({ state: 'running' }).length,
       variants: () => countBy(catalog.allVariants(), ({ state }) => state),
       trainings: () => lastPoints(jobs),
+      pipelines: () => pipelines.inFlight(),
     },
   })
   const repository = new Repository({ root: resolve(config.models.directory), watch: config.models.watch, store, catalog, inspect: inspectModel, log: logger })
@@ -88,7 +93,27 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   }
   const capture = new TrafficCapture({ root: join(dataRoot, 'capture'), observer: metrics, warn: (fields, message) => logger.warn(fields, message) })
   const builds = new Builds({ jobs, catalog, resolve: resolveModel, environment, captured: (model) => capture.rowsOf(model) })
-  const { gateway, scheduler, lanes, cache, book } = createServing({ config, store, catalog, metrics, builds, capture, resolve: resolveModel })
+  const openLocal = (name: string) => new LocalHost({ device: name, threads })
+  const devices = new StageDevices({
+    devices: stageDevices(config),
+    open: (name) =>
+      name.startsWith(REMOTE_SCHEME) ? RemoteHost.connect({ device: name, key: config.sharding.key }) : Promise.resolve().then(() => openLocal(name)),
+    onOpened: ({ name }) => logger.info({ device: name }, 'device for stages is there'),
+    onLost: (name, reason) => {
+      logger.warn({ device: name, reason }, 'device for stages is lost')
+      metrics.deviceLost(name)
+    },
+  })
+  const { gateway, scheduler, lanes, pipelines, cache, book } = createServing({
+    config,
+    store,
+    catalog,
+    metrics,
+    builds,
+    capture,
+    devices,
+    resolve: resolveModel,
+  })
   const runner = new JobRunner({
     queue: jobs,
     concurrency: config.jobs.concurrency,
@@ -114,16 +139,16 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     groups: config.training.redis !== '',
     datasets: join(dataRoot, 'datasets'),
   })
-  const services = { gateway, repository, catalog, jobs, store, builds, trainings, capture, metrics, config, logger, version }
-  const server = buildServer(services)
-  const openLocal = (name: string) => new LocalHost({ device: name, threads })
-  const devices = new StageDevices({
-    devices: parseDevices(config.sharding.devices),
-    open: (name) =>
-      name.startsWith(REMOTE_SCHEME) ? RemoteHost.connect({ device: name, key: config.sharding.key }) : Promise.resolve().then(() => openLocal(name)),
-    onOpened: ({ name }) => logger.info({ device: name }, 'device for stages is there'),
-    onLost: (name, reason) => logger.warn({ device: name, reason }, 'device for stages is lost'),
+  const shardings = new Shardings({
+    jobs,
+    catalog,
+    resolve: resolveModel,
+    subject: (model) => builds.subject(model),
+    devices: devices.specs,
+    profileBudgetMs: config.jobs.profileBudgetMs,
   })
+  const services = { gateway, repository, catalog, jobs, store, builds, trainings, shardings, capture, metrics, config, logger, version }
+  const server = buildServer(services)
   const grpc =
     config.server.grpcPort < 0
       ? undefined
@@ -176,6 +201,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     clearInterval(idle)
     scheduler.close()
     await Promise.all([server.close(), grpc?.close(), runner.stop(), repository.close()])
+    pipelines.close()
     await Promise.all([lanes.close(), devices.close(), capture.flush()])
     jobs.close()
     catalog.close()
@@ -212,20 +238,23 @@ interface ServingParts {
   metrics: Metrics
   builds: Builds
   capture: TrafficCapture
+  devices: DevicesPort
   resolve(name: string, version?: string): ModelVersion
 }
 
-function createServing({ config, store, catalog, metrics, builds, capture, resolve: resolveModel }: ServingParts) {
+function createServing({ config, store, catalog, metrics, builds, capture, devices, resolve: resolveModel }: ServingParts) {
   const { serving } = config
   const book = new LatencyBook()
   const budgetBytes = serving.memoryBudgetBytes || Math.floor(Math.min(totalmem(), process.constrainedMemory() || Infinity) / 2)
   const cache: VariantCache = new VariantCache(budgetBytes, {
-    load: ({ variant, lane, file }) => {
+    load: async (placement) => {
+      const { variant, lane, file, shards } = placement
+      if (shards !== undefined) return loadStages(placement, shards)
       const worker = lanes.lane(lane)
-      if (worker === undefined) return Promise.reject(new Error(`lane ${lane} is gone`))
+      if (worker === undefined) throw new Error(`lane ${lane} is gone`)
       return store.withPlainFile(basename(dirname(file)), (plain) => worker.load(variant, plain))
     },
-    unload: async ({ variant, lane }) => lanes.lane(lane)?.unload(variant),
+    unload: async ({ variant, lane, shards }) => (shards === undefined ? lanes.lane(lane)?.unload(variant) : pipelines.unload(variant)),
     loaded: ({ model, variant, lane, bytes }, loadMs) => {
       metrics.variantLoaded({ model, variant: nameIn(variant), lane, loadMs, bytes })
       metrics.memory(cache.residentBytes, budgetBytes)
@@ -240,13 +269,36 @@ function createServing({ config, store, catalog, metrics, builds, capture, resol
     device: serving.device,
     threads: serving.threadsPerLane,
     onLost: (lane, reason) => {
-      cache.loseLane(lane)
+      cache.lose((placement) => placement.lane === lane)
       metrics.laneRestarted(lane, reason)
     },
     onFree: () => scheduler.wake(),
   })
+  const pipelines: PipelinePool = new PipelinePool({
+    devices,
+    microBatches: config.sharding.microBatches,
+    onStageRun: (id, { host, ...run }) => metrics.stageRan({ ...run, model: id.slice(0, id.indexOf(':')), variant: nameIn(id), device: host }),
+    onLost: (id, { device, running }) => {
+      cache.lose((placement) => placement.variant === id && placement.shards !== undefined)
+      const variant = catalog.variant(id)
+      // A node may go away for reasons of its own; a thread of this process does not.
+      if (running && variant !== undefined && !device.startsWith(REMOTE_SCHEME)) executor.blame(variant)
+    },
+    onFree: () => scheduler.wake(),
+  })
+  /** Devices may be full of sharded variants that nothing uses now. */
+  const loadStages = async ({ variant, lane, file }: Placement, shards: Shards) => {
+    try {
+      return await pipelines.load(variant, file, shards)
+    } catch (error) {
+      const full = error instanceof FlyweightError && error.code === 'out_of_memory'
+      if (!full || (await cache.evict((other) => other.lane === lane && !other.pinned, 'budget')) === 0) throw error
+      return pipelines.load(variant, file, shards)
+    }
+  }
+  const slots = new Slots(lanes, pipelines)
   const executor = new Executor({
-    lanes,
+    slots,
     cache,
     book,
     observer: metrics,
@@ -254,7 +306,7 @@ function createServing({ config, store, catalog, metrics, builds, capture, resol
     setState: ({ id }, state, reason) => catalog.setState(id, state, reason),
   })
   const scheduler: Scheduler = new Scheduler({
-    lanes,
+    slots,
     cache,
     book,
     executor,
@@ -274,7 +326,7 @@ function createServing({ config, store, catalog, metrics, builds, capture, resol
     requestTimeoutMs: serving.requestTimeoutMs,
     waitTimeoutMs: serving.waitTimeoutMs,
   })
-  return { gateway, scheduler, lanes, cache, book }
+  return { gateway, scheduler, lanes, pipelines, cache, book }
 }
 
 function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {
@@ -284,6 +336,12 @@ function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {
     const passes = (result as Partial<CompressResult> | undefined)?.report?.passes
     metrics.jobFinished({ kind, state, seconds, ...(passes === undefined ? {} : { passes }) })
   })
+}
+
+/** Those configured, or processor threads as many as lanes. */
+function stageDevices({ sharding, serving }: Config): DeviceSpec[] {
+  const named = sharding.devices.length > 0 ? sharding.devices : Array.from({ length: Math.max(2, serving.lanes) }, (_, id) => `cpu:${id}`)
+  return parseDevices(named).map(({ name, budgetBytes = serving.laneBudgetBytes || undefined }) => ({ name, budgetBytes }))
 }
 
 /** `model:version:name` → `name`. */

@@ -37,6 +37,11 @@ const ConfigSchema = Type.Object(
         device: Type.String({ default: 'cpu', description: 'cpu, webgpu:0, cuda:N or tensorrt:N' }),
         threadsPerLane: Type.Integer({ minimum: 1, default: 1 }),
         memoryBudgetBytes: Type.Integer({ minimum: 0, default: 0, description: '0: half of what the machine or cgroup allows' }),
+        laneBudgetBytes: Type.Integer({
+          minimum: 0,
+          default: 0,
+          description: 'Largest file of a variant that a lane may load, and weights that a device without a budget of its own may hold; 0: any',
+        }),
         maxBatch: Type.Integer({ minimum: 1, maximum: 1024, default: 32 }),
         maxDelayMs: Type.Number({ minimum: 0, default: 5, description: 'Longest wait for more rows to join a batch' }),
         maxQueuedRows: Type.Integer({ minimum: 1, default: 4096, description: 'Per model' }),
@@ -66,8 +71,10 @@ const ConfigSchema = Type.Object(
       {
         devices: Type.Array(Type.String(), {
           default: [],
-          description: 'Where stages may be: cpu:0, cpu:1, webgpu:0, grpc://host:port, each with =64MiB for the weights that it may hold',
+          description:
+            'Where stages may be: cpu:0, cpu:1, webgpu:0, grpc://host:port, each with =64MiB for the weights that it may hold; none named: cpu:0 and so on, as many as lanes, two at least',
         }),
+        microBatches: Type.Integer({ minimum: 0, default: 0, description: 'In flight in one pipeline at most; 0: two for each stage' }),
         key: Type.String({
           default: '',
           description: 'Shared by a gateway and the nodes that hold stages for it, over gRPC; a node without one takes no stages',

@@ -168,3 +168,35 @@ export interface CurvePoint {
   loss: number
   heldOut: Evaluation
 }
+
+/** One stage of a sharded model. */
+export interface StagePlan {
+  /** Stages of one rank wait for nothing of each other: parts, of the same nodes. */
+  rank: number
+  part: number
+  device: string
+  nodes: number
+  weightBytes: number
+  /** For one micro-batch. */
+  computeMs: number
+  transferMs: number
+  inBytes: number
+  outBytes: number
+  /** How much of `inBytes` comes from which stage; the rest are inputs of the whole. */
+  reads: readonly { from: number; bytes: number }[]
+}
+
+/** What a sharded model does, or will do. */
+export interface ShardPlan {
+  strategy: 'pipeline' | 'tensor'
+  stages: readonly StagePlan[]
+  microBatches: number
+  /** Of one micro-batch on its own. */
+  latencyMs: number
+  /** Between two micro-batches that come out, once the pipeline is full. */
+  intervalMs: number
+  /** Share of the stages' time in which they wait: (S − 1) ÷ (M + S − 1) for S equal stages and M micro-batches, more for unequal ones. */
+  bubbleShare: number
+  /** Of the values that pass from stage to stage, for one micro-batch. */
+  crossingBytes: number
+}

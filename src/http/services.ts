@@ -4,6 +4,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Config } from '../config.js'
 import type { Job, JobQueue } from '../jobs/queue.js'
+import type { ShardingWish } from '../jobs/shardings.js'
 import type { TrainingWish } from '../jobs/trainings.js'
 import type { ArtifactStore } from '../registry/artifact-store.js'
 import type { Catalog } from '../registry/catalog.js'
@@ -25,6 +26,11 @@ export interface TrainingsPort {
   start(wish: TrainingWish, options: { idempotencyKey?: string }): Promise<Job>
 }
 
+/** Turns wishes to shard into jobs; jobs/shardings.ts is it. */
+export interface ShardingsPort {
+  start(wish: ShardingWish, options: { idempotencyKey?: string }): Job
+}
+
 /** The sample of real inputs of each model. */
 export interface CapturePort {
   status(model: ModelVersion): CaptureStatus
@@ -40,6 +46,7 @@ export interface Services {
   store: ArtifactStore
   builds: Builds
   trainings: TrainingsPort
+  shardings: ShardingsPort
   capture: CapturePort
   metrics: { contentType: string; text(): Promise<string> }
   config: Config

@@ -123,18 +123,18 @@ export class Builds {
 
   #submit(model: ModelVersion, request: unknown, { name, key, idempotencyKey }: { name: string; key: string; idempotencyKey?: string }): Job {
     const { profileBudgetMs } = this.#options.environment
-    const payload: CompressPayload = { ...this.#subject(model), variantName: name, request, profileBudgetMs }
+    const payload: CompressPayload = { ...this.subject(model), variantName: name, request, profileBudgetMs }
     return this.#options.jobs.submit('compress', payload, { key, ...(idempotencyKey === undefined ? {} : { idempotencyKey }) })
   }
 
   #search(model: ModelVersion, budgetSeconds: number, options: { key: string; idempotencyKey?: string }): Job {
     const present = this.#options.catalog.variants(model.name, model.version).map(({ id }) => id)
-    const payload: SearchPayload = { ...this.#subject(model), budgetSeconds, present }
+    const payload: SearchPayload = { ...this.subject(model), budgetSeconds, present }
     return this.#options.jobs.submit('search', payload, options)
   }
 
   /** What every build needs to know of a model, and of the place where its variants will run. */
-  #subject(model: ModelVersion): BuildSubject {
+  subject(model: ModelVersion): BuildSubject {
     const { device, threads, machine, batches, storeRoot } = this.#options.environment
     const captured = this.#options.captured?.(model)
     return {

@@ -41,6 +41,8 @@ async function run({ kind, payload, redis }: JobTask): Promise<unknown> {
       return (await import('./search-job.js')).runSearchJob(payload as never, context)
     case 'train':
       return (await import('./train-job.js')).runTrainJob(payload as never, context)
+    case 'shard':
+      return (await import('./shard-job.js')).runShardJob(payload as never, context)
     case 'profile':
       return (await import('./profile-job.js')).runProfileJob(payload as never, context)
   }

@@ -10,6 +10,7 @@ import type { CompressResult } from './compress-job.js'
 import type { ProfileResult } from './profile-job.js'
 import type { Job } from './queue.js'
 import type { SearchNews } from './search-job.js'
+import type { ShardResult } from './shard-job.js'
 import type { ShownTraining, TrainJobResult } from './train-job.js'
 
 /**
@@ -21,6 +22,8 @@ export function applyResult(catalog: Catalog, job: Job, result: unknown): void {
   switch (job.kind) {
     case 'compress':
       return saveBuilt(catalog, (result as CompressResult).variant)
+    case 'shard':
+      return saveBuilt(catalog, (result as ShardResult).variant)
     case 'profile':
       return catalog.saveProfile(source.id, (result as ProfileResult).profile)
     case 'search':

@@ -1,7 +1,7 @@
 // What a job is and what a queue of them promises; sqlite-queue.ts is the default implementation.
 import type { ErrorCode } from '../errors.js'
 
-export type JobKind = 'compress' | 'search' | 'profile' | 'train'
+export type JobKind = 'compress' | 'search' | 'profile' | 'train' | 'shard'
 export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
 
 export interface JobProgress {

@@ -1,5 +1,6 @@
 // The content-addressed store of model files: `<root>/<digest>/model.onnx` with its external data beside it, or
-// both in `packed/` where that pays, and report.json for what a build produced. Nothing half-written is ever
+// both in `packed/` where that pays, and report.json for what a build produced; a sharded model has stage-0.onnx and
+// so on in place of model.onnx. Nothing half-written is ever
 // visible: everything is made in `<root>/.tmp`, synced, and renamed into place. Knows nothing of names or versions.
 import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -13,6 +14,8 @@ import { externalFilesOf, resolveExternalFile } from '../onnx/external-data.js'
 import { PACKED_FOLDER, PACKED_SUFFIX } from '../onnx/packed.js'
 
 const MODEL_FILE = 'model.onnx'
+/** In place of model.onnx where the artifact is a row of stages. */
+const FIRST_STAGE_FILE = 'stage-0.onnx'
 const REPORT_FILE = 'report.json'
 const CHUNK_BYTES = 1 << 20
 /** To put an artifact in the place of a damaged one, which others may be doing too. */
@@ -43,9 +46,11 @@ export class ArtifactStore {
     }
   }
 
-  /** Where the artifact's model is when it is kept plain, whether or not it is there; withPlainFile gives one that is. */
+  /** Where the artifact's model, or its first stage, is when it is kept plain, whether or not it is there; withPlainFile gives one that is. */
   fileOf(digest: string): string {
-    return join(this.#directoryOf(digest), MODEL_FILE)
+    const stage = join(this.#directoryOf(digest), FIRST_STAGE_FILE)
+    const file = join(this.#directoryOf(digest), MODEL_FILE)
+    return !existsSync(file) && existsSync(stage) ? stage : file
   }
 
   has(digest: string): boolean {
@@ -112,7 +117,7 @@ export class ArtifactStore {
   }
 
   /**
-   * Takes over a folder made by makeTemporaryDirectory that holds model.onnx and its external data. Where it holds them
+   * Takes over a folder made by makeTemporaryDirectory that holds model.onnx, or stages, and their external data. Where it holds them
    * packed as well (onnx/packed.ts), only that form is kept.
    * The folder is gone afterwards. Storing the same content twice gives the same artifact.
    */
@@ -223,12 +228,16 @@ async function bytesOf(files: readonly ArtifactFile[]): Promise<number> {
 /** An artifact's files as they are kept, the model first, then its external data in order; the report is none of them. */
 async function filesIn(directory: string): Promise<ArtifactFile[]> {
   const plain = await plainFilesIn(directory)
-  return plain.some(({ name, path }) => name === MODEL_FILE && existsSync(path)) ? plain : ((await packedFilesIn(directory)) ?? plain)
+  return plain.some(({ name, path }) => (name === MODEL_FILE || name === FIRST_STAGE_FILE) && existsSync(path))
+    ? plain
+    : ((await packedFilesIn(directory)) ?? plain)
 }
 
 async function plainFilesIn(directory: string): Promise<ArtifactFile[]> {
-  const names = (await namesIn(directory)).filter((name) => name !== MODEL_FILE && name !== REPORT_FILE && !isPacked(name))
-  return [MODEL_FILE, ...names].map((name) => ({ name, path: join(directory, name), packed: false }))
+  const found = (await namesIn(directory)).filter((name) => name !== REPORT_FILE && !isPacked(name))
+  const names = found.filter((name) => name !== MODEL_FILE)
+  const staged = names.length === found.length && names.includes(FIRST_STAGE_FILE)
+  return (staged ? names : [MODEL_FILE, ...names]).map((name) => ({ name, path: join(directory, name), packed: false }))
 }
 
 async function packedFilesIn(directory: string): Promise<ArtifactFile[] | undefined> {

@@ -1,5 +1,5 @@
 // What the registry knows of a model and of its variants: plain data, frozen once published.
-import type { Fidelity, Profile, Recipe } from '../measurements.js'
+import type { Fidelity, Profile, Recipe, ShardPlan } from '../measurements.js'
 import type { Signature } from '../onnx/summary.js'
 import type { Manifest } from './manifest.js'
 
@@ -60,6 +60,31 @@ export interface Variant {
   /** Kept in memory by the cache once loaded. */
   pinned: boolean
   createdAt: string
+  /** Of a variant that is a row of stage models; `file` is then that of the first. */
+  shards?: Shards
+}
+
+/** A variant in stages: who reads what from whom. */
+export interface Shards {
+  /** Id of the variant that was cut; the same computation as this one. */
+  parent: string
+  /** In an order in which values go forward. */
+  stages: readonly ShardStage[]
+  /** What the whole takes and gives. */
+  inputs: readonly string[]
+  outputs: readonly string[]
+  batchable: boolean
+  /** Rows of a micro-batch at most. */
+  microBatch: number
+  /** Stage by stage what was measured; devices as planned. */
+  plan: ShardPlan
+}
+
+export interface ShardStage {
+  /** Name of its .onnx file, beside that of the first. */
+  file: string
+  inputs: readonly string[]
+  outputs: readonly string[]
 }
 
 export function variantId(model: string, version: string, name: string): string {

@@ -10,7 +10,7 @@ import { considered } from './explain.js'
 import type { Bucket } from './latency-book.js'
 import type { ModelQueue } from './model-queue.js'
 import type { Considered } from './request.js'
-import type { Demand } from './router.js'
+import { refusal, type Demand } from './router.js'
 import type { Scheduler } from './scheduler.js'
 
 export interface Ask {
@@ -59,6 +59,12 @@ export class Assessor {
     return considered(this.#variants(model), this.#scheduler.candidates(queue), question)
   }
 
+  /** Why the request cannot be answered for want of room on lanes, where it is that. */
+  unfit({ demand, queue }: Assessment): string | undefined {
+    const refused = this.#scheduler.candidates(queue).find((candidate) => candidate.unfit !== undefined && refusal(candidate, demand) === candidate.unfit)
+    return refused && `${refused.name}: ${refused.unfit}`
+  }
+
   /** Name of the most faithful variant whose own run meets the SLA, loaded or not; else of the fastest permitted. */
   fitting({ model, queue, demand, rows, sla }: Assessment): string | undefined {
     const admission = admit({
@@ -87,7 +93,7 @@ export class Assessor {
       deadline,
       rows,
       candidates: this.#scheduler.candidates(queue),
-      laneFreeMs: this.#scheduler.laneFreeMs(now),
+      laneFreeMs: this.#scheduler.laneFreeMs(now, model),
       backlogMs: this.#scheduler.backlogMs(deadline),
       epsilonMs: queue.epsilonMs,
     })

@@ -7,15 +7,17 @@ import { freeOutputs } from '../runtime/free-outputs.js'
 import type { LaneRun } from '../runtime/lane.js'
 import { BufferPool } from '../tensor/buffer-pool.js'
 import { bytesOf, concatenate, split } from './collate.js'
-import type { LanePool } from './lane-pool.js'
 import type { LatencyBook } from './latency-book.js'
 import type { Answered, Entry, ModelQueue } from './model-queue.js'
 import type { ServingObserver } from './observer.js'
+import type { Runner } from './runner.js'
+import type { Slots } from './slots.js'
 import type { Placement, VariantCache } from './variant-cache.js'
 import { residentBytesOf } from './variant-cost.js'
 
 export interface Batch {
   queue: ModelQueue
+  /** Number of the slot. */
   lane: number
   members: readonly Entry[]
   rows: number
@@ -24,7 +26,7 @@ export interface Batch {
 }
 
 export interface ExecutorOptions {
-  lanes: LanePool
+  slots: Slots
   cache: VariantCache
   book: LatencyBook
   observer: ServingObserver
@@ -76,14 +78,17 @@ export class Executor {
   }
 
   #placement(variant: Variant, lane: number): Placement {
-    return { variant: variant.id, model: variant.model, lane, file: variant.file, bytes: residentBytesOf(variant), pinned: variant.pinned }
+    const { id, model, file, pinned, shards } = variant
+    const placement = { variant: id, model, lane: this.#options.slots.home(lane), file, bytes: residentBytesOf(variant), pinned }
+    return shards === undefined ? placement : { ...placement, shards }
   }
 
   async #runBatch(batch: Batch): Promise<void> {
-    const { queue, members, variant, rows } = batch
+    const { queue, members, variant, rows, lane } = batch
     const startedAt = performance.now()
+    const runner = this.#options.slots.runner(lane, variant)
     try {
-      const { outputs, runMs, spent } = await this.#run(batch, members)
+      const { outputs, runMs, spent } = await this.#run(batch, runner)
       for (const buffer of spent) this.#buffers.give(buffer)
       const endedAt = performance.now()
       const release = afterCalls(members.length, () => freeOutputs(outputs))
@@ -107,15 +112,14 @@ export class Executor {
         release,
       }))
     } catch (cause) {
-      await this.#runFailed(batch, asFlyweight(cause))
+      await this.#runFailed(batch, runner, asFlyweight(cause))
     }
   }
 
-  #run({ queue, lane, variant }: Batch, members: readonly Entry[]): Promise<LaneRun> {
-    const { lanes, runTimeoutMs } = this.#options
-    const worker = lanes.lane(lane)
-    if (worker === undefined) throw laneGone(lane)
-    const running = worker.run(
+  #run({ queue, lane, variant, members }: Batch, runner: Runner | undefined): Promise<LaneRun> {
+    const { slots, runTimeoutMs } = this.#options
+    if (runner === undefined) throw laneGone(lane)
+    const running = runner.run(
       variant.id,
       concatenate(
         members.map(({ feeds }) => feeds),
@@ -128,16 +132,16 @@ export class Executor {
     const hang = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         reject(new FlyweightError('run_timeout', `${variant.id} ran longer than ${runTimeoutMs} ms`))
-        lanes.abandon(lane, `${variant.id} ran longer than ${runTimeoutMs} ms`)
+        slots.abandon(lane, variant, `${variant.id} ran longer than ${runTimeoutMs} ms`)
       }, runTimeoutMs)
     })
     return Promise.race([running, hang]).finally(() => clearTimeout(timer))
   }
 
-  async #runFailed(batch: Batch, error: FlyweightError): Promise<void> {
+  async #runFailed(batch: Batch, runner: Runner | undefined, error: FlyweightError): Promise<void> {
     const { members, lane, variant } = batch
-    const alive = this.#options.lanes.lane(lane) !== undefined
-    if (!alive) this.#blame(variant)
+    const alive = runner !== undefined && this.#options.slots.runner(lane, variant) === runner
+    if (!alive && variant.shards === undefined) this.blame(variant)
     if (!alive && error.code !== 'run_timeout') return this.#retry(batch, error)
     if (!alive || members.length === 1) return reject(members, error)
     // One row can fail a whole batch: alone, each request gets what it deserves.
@@ -146,8 +150,8 @@ export class Executor {
 
   #loadFailed(batch: Batch, error: FlyweightError): void {
     const { variant, lane } = batch
-    if (this.#options.lanes.lane(lane) === undefined) {
-      this.#blame(variant)
+    if (variant.shards === undefined ? this.#options.slots.runner(lane, variant) === undefined : error.code === 'inference_failed') {
+      if (variant.shards === undefined) this.blame(variant)
       return this.#retry(batch, error)
     }
     if (error.code !== 'invalid_model' || variant.source) return reject(batch.members, error)
@@ -165,10 +169,11 @@ export class Executor {
     }
   }
 
-  #blame(variant: Variant): void {
+  /** It was running on what died; of a sharded variant told once for each device, by whoever holds its stages. */
+  blame(variant: Variant): void {
     const kills = (this.#kills.get(variant.id) ?? 0) + 1
     this.#kills.set(variant.id, kills)
-    if (kills >= LETHAL) this.#options.setState(variant, 'quarantined', `it took down ${kills} lanes`)
+    if (kills >= LETHAL) this.#options.setState(variant, 'quarantined', `it took down ${kills} ${variant.shards === undefined ? 'lanes' : 'devices'}`)
   }
 }
 

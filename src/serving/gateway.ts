@@ -129,6 +129,8 @@ export class Gateway {
   async #obtain(request: InferRequest, judged: Assessment): Promise<Answered> {
     const { admission, sla } = judged
     if (admission.kind === 'feasible') return this.#enqueue(request, judged, judged.demand, false)
+    const unfit = admission.fastest === undefined ? this.#assessor.unfit(judged) : undefined
+    if (unfit !== undefined) throw new FlyweightError('out_of_memory', `no variant of ${request.model} fits a lane; ${unfit}`)
     if (admission.fastest === undefined) throw new FlyweightError('sla_unmet', `no variant of ${request.model} is permitted: ${this.#refusals(judged)}`)
     const build = admission.cause === 'speed' ? this.#startBuild(judged.model) : undefined
     // Whatever happens to this request, the next ones like it should find the fastest variant in memory.

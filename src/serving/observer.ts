@@ -18,6 +18,21 @@ export interface RequestOutcome {
   totalMs: number
 }
 
+/** What one stage of a sharded variant did with a micro-batch. */
+export interface StageOutcome {
+  model: string
+  variant: string
+  stage: number
+  device: string
+  busyMs: number
+  /** For its device, from when all that it reads was there. */
+  waitMs: number
+  inBytes: number
+  outBytes: number
+  /** Micro-batches that wait for the stage now. */
+  queued: number
+}
+
 export interface ServingObserver {
   requestFinished(outcome: RequestOutcome): void
   batchFinished(batch: { model: string; variant: string; rows: number; inferMs: number }): void
@@ -26,6 +41,8 @@ export interface ServingObserver {
   variantEvicted(eviction: { model: string; variant: string; lane: number; bytes: number; reason: EvictionReason }): void
   memory(residentBytes: number, budgetBytes: number): void
   laneRestarted(lane: number, reason: string): void
+  stageRan(run: StageOutcome): void
+  deviceLost(device: string): void
 }
 
 /** Why a variant left memory. */

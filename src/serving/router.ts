@@ -12,6 +12,8 @@ export interface Candidate {
   state: 'ready' | 'rejected' | 'quarantined'
   /** Smaller, not faster: only for requests that pin it. */
   sizeOnly: boolean
+  /** Why no lane may load it. */
+  unfit?: string
   /** Milliseconds until it can run here: 0 when resident. */
   loadMs: number
   predict(batch: number): Prediction | undefined
@@ -36,7 +38,9 @@ export interface Waiting extends Demand {
 /** Why a request may not be answered by a variant, or undefined if it may. */
 export function refusal(candidate: Candidate, demand: Demand): string | undefined {
   if (candidate.state !== 'ready') return `it is ${candidate.state}`
-  if (demand.pinned !== undefined) return candidate.name === demand.pinned ? undefined : `the request pins ${demand.pinned}`
+  if (demand.pinned !== undefined && candidate.name !== demand.pinned) return `the request pins ${demand.pinned}`
+  if (candidate.unfit !== undefined) return candidate.unfit
+  if (demand.pinned !== undefined) return undefined
   if (candidate.sizeOnly) return 'it is smaller but not faster, and serves only requests that pin it'
   if (candidate.fidelity < demand.minFidelity) return `its fidelity ${format(candidate.fidelity)} is below the minimum ${format(demand.minFidelity)}`
   return undefined

@@ -3,12 +3,12 @@
 import { FlyweightError } from '../errors.js'
 import type { ModelVersion, Variant } from '../registry/model.js'
 import type { Executor } from './executor.js'
-import type { LanePool } from './lane-pool.js'
 import type { Bucket, LatencyBook } from './latency-book.js'
 import { ModelQueue, type Entry } from './model-queue.js'
 import type { ServingObserver } from './observer.js'
 import { dispatch, refusal, type Candidate } from './router.js'
-import { loadMsOf, residentBytesOf } from './variant-cost.js'
+import type { Slots } from './slots.js'
+import { loadMsOf, residentBytesOf, unfitReason } from './variant-cost.js'
 import type { VariantCache } from './variant-cache.js'
 
 export interface SchedulerLimits {
@@ -16,10 +16,12 @@ export interface SchedulerLimits {
   maxDelayMs: number
   maxQueuedRows: number
   maxQueuedBytes: number
+  /** Weights of a whole variant that a lane may load; 0: any. */
+  laneBudgetBytes: number
 }
 
 export interface SchedulerOptions {
-  lanes: LanePool
+  slots: Slots
   cache: VariantCache
   book: LatencyBook
   executor: Executor
@@ -69,7 +71,7 @@ export class Scheduler {
     }
     const [rows, bytes] = [this.#sum(queue.model.name, 'rows'), this.#sum(undefined, 'bytes')]
     if (rows + entry.rows > limits.maxQueuedRows || bytes + entry.bytes > limits.maxQueuedBytes) {
-      const drainMs = (rows * queue.msPerRow) / this.#options.lanes.count
+      const drainMs = (rows * queue.msPerRow) / this.#options.slots.lanes
       throw new FlyweightError('overloaded', `the queue of ${queue.model.name} is full: ${rows} rows and ${bytes} bytes wait`, {
         retryAfterS: Math.max(1, Math.ceil(drainMs / 1000)),
       })
@@ -97,12 +99,14 @@ export class Scheduler {
 
   /** Predicted milliseconds of queued work due before `deadline`, spread over the lanes. */
   backlogMs(deadline: number): number {
-    return [...this.#queues.values()].reduce((sum, queue) => sum + queue.rowsBefore(deadline) * queue.msPerRow, 0) / this.#options.lanes.count
+    return [...this.#queues.values()].reduce((sum, queue) => sum + queue.rowsBefore(deadline) * queue.msPerRow, 0) / this.#options.slots.lanes
   }
 
-  laneFreeMs(now: number): number {
-    const { lanes } = this.#options
-    return Math.min(...Array.from({ length: lanes.count }, (_, id) => lanes.freeInMs(id, now)))
+  /** Milliseconds until a slot is free that one of the model's variants can run on. */
+  laneFreeMs(now: number, model: ModelVersion): number {
+    const { slots } = this.#options
+    const suiting = Array.from({ length: slots.count }, (_, id) => id).filter((id) => this.#suits(id, model))
+    return Math.min(...suiting.map((id) => slots.freeInMs(id, now)))
   }
 
   /** Loads a variant on the next free lane, so that later requests find it resident. */
@@ -146,7 +150,7 @@ export class Scheduler {
 
   /** Offers a free lane to a queue; returns when the queue wants to be asked again, or Infinity. */
   #offer(queue: ModelQueue, lane: number): number {
-    const { lanes, limits, executor } = this.#options
+    const { slots, limits, executor } = this.#options
     for (;;) {
       const now = performance.now()
       const { line } = queue
@@ -160,7 +164,7 @@ export class Scheduler {
         queue: line,
         candidates,
         arrivalRate: queue.arrivalRate(now),
-        lanes: lanes.count,
+        lanes: slots.peers(lane),
         epsilonMs: queue.epsilonMs,
         maxBatch,
         maxDelayMs: queue.model.manifest.policy?.maxDelayMs ?? limits.maxDelayMs,
@@ -173,10 +177,10 @@ export class Scheduler {
           const members = decision.members.map((index) => line[index] as Entry)
           for (const member of members) queue.remove(member)
           this.#reportDepth(queue)
-          lanes.take(lane, now + decision.candidate.loadMs + (decision.candidate.predict(decision.rows)?.p50Ms ?? 0))
+          slots.take(lane, now + decision.candidate.loadMs + (decision.candidate.predict(decision.rows)?.p50Ms ?? 0))
           const variant = this.#variant(queue.model, decision.candidate.id)
           void executor.execute({ queue, lane, members, rows: decision.rows, variant, reason: decision.reason }).finally(() => {
-            lanes.give(lane)
+            slots.give(lane)
             this.#watchOver(queue)
           })
           return Infinity
@@ -197,41 +201,66 @@ export class Scheduler {
 
   /** The model's variants as they stand for one lane, or for any lane when `lane` is undefined. */
   candidates(queue: ModelQueue, lane?: number): Candidate[] {
+    const { slots, limits } = this.#options
     return this.#options.variants(queue.model).flatMap((variant) => {
+      if (lane !== undefined && !slots.suits(lane, variant)) return []
       const loadMs = this.#loadMs(variant, queue, lane)
       if (loadMs === undefined) return []
       const { id, name, fidelity, state, sizeOnly } = variant
-      return [{ id, name, fidelity: fidelity.score, state, sizeOnly, loadMs, predict: (batch: number) => this.#options.book.predict(id, queue.bucket, batch) }]
+      const unfit = unfitReason(variant, limits.laneBudgetBytes)
+      const predict = (batch: number) => this.#options.book.predict(id, queue.bucket, batch)
+      return [{ id, name, fidelity: fidelity.score, state, sizeOnly, loadMs, predict, ...(unfit === undefined ? {} : { unfit }) }]
     })
   }
 
   /** Milliseconds until the variant could run; undefined when it is better left to the lanes that hold it. */
   #loadMs(variant: Variant, queue: ModelQueue, lane: number | undefined): number | undefined {
-    const { cache } = this.#options
-    if (lane !== undefined && cache.isResident(variant.id, lane)) return 0
+    const { cache, slots } = this.#options
+    if (lane !== undefined && cache.isResident(variant.id, slots.home(lane))) return 0
     const loadMs = loadMsOf(variant)
-    const holders = cache.lanesOf(variant.id)
+    if (lane === undefined) return cache.lanesOf(variant.id).length > 0 ? 0 : loadMs
+    const holders = this.#holders(variant, queue)
     if (holders.length === 0) return loadMs
-    if (lane === undefined) return 0
     // A second copy is worth its load only if the queue would outlast it, and never at another variant's cost.
     const drainMs = (queue.rows * queue.msPerRow) / holders.length
     return drainMs > loadMs && cache.fitsFree(residentBytesOf(variant)) ? loadMs : undefined
   }
 
+  /**
+   * Lanes that hold the variant. A whole variant and its stages compute the same, so that one is as good as the other
+   * to a request that does not pin either.
+   */
+  #holders(variant: Variant, queue: ModelQueue): number[] {
+    const { cache, variants } = this.#options
+    const own = cache.lanesOf(variant.id)
+    if (own.length > 0 || queue.line[0]?.pinned !== undefined) return own
+    const twins = variants(queue.model).filter((other) => other.id !== variant.id && other.state === 'ready' && wholeOf(other) === wholeOf(variant))
+    return twins.flatMap(({ id }) => cache.lanesOf(id))
+  }
+
   #freeLanes(model: ModelVersion): number[] {
-    const { lanes, cache } = this.#options
-    const holding = (lane: number) => this.#options.variants(model).filter((variant) => cache.isResident(variant.id, lane)).length
-    return lanes.free().sort((a, b) => holding(b) - holding(a) || cache.bytesOn(a) - cache.bytesOn(b))
+    const { slots, cache } = this.#options
+    const holding = (lane: number) => this.#options.variants(model).filter((variant) => cache.isResident(variant.id, slots.home(lane))).length
+    const bytes = (lane: number) => cache.bytesOn(slots.home(lane))
+    return slots
+      .free()
+      .filter((lane) => this.#suits(lane, model))
+      .sort((a, b) => holding(b) - holding(a) || bytes(a) - bytes(b))
+  }
+
+  #suits(lane: number, model: ModelVersion): boolean {
+    return this.#options.variants(model).some((variant) => this.#options.slots.suits(lane, variant))
   }
 
   #startPreloads(): void {
-    const { lanes, executor, cache } = this.#options
+    const { slots, executor, cache } = this.#options
     for (const [id, variant] of this.#preloads) {
-      const [lane] = lanes.free().sort((a, b) => cache.bytesOn(a) - cache.bytesOn(b))
-      if (lane === undefined) return
+      const free = slots.free().filter((lane) => slots.suits(lane, variant))
+      const [lane] = free.sort((a, b) => cache.bytesOn(slots.home(a)) - cache.bytesOn(slots.home(b)))
+      if (lane === undefined) continue
       this.#preloads.delete(id)
-      lanes.take(lane, performance.now() + loadMsOf(variant))
-      void executor.preload(variant, lane).finally(() => lanes.give(lane))
+      slots.take(lane, performance.now() + loadMsOf(variant))
+      void executor.preload(variant, lane).finally(() => slots.give(lane))
     }
   }
 
@@ -281,6 +310,11 @@ export class Scheduler {
 
 function keyOf(model: ModelVersion, bucket: Bucket): string {
   return `${model.name}:${model.version}:${model.digest}|${bucket.key}`
+}
+
+/** Id of the variant that this one is the same computation as. */
+function wholeOf({ id, shards }: Variant): string {
+  return shards?.parent ?? id
 }
 
 function byUrgency(a: ModelQueue, b: ModelQueue): number {

@@ -3,6 +3,7 @@
 // keeps a variant in memory while a batch uses it. Knows lanes only through `load` and `unload`.
 import { LRUCache } from 'lru-cache'
 import { FlyweightError } from '../errors.js'
+import type { Shards } from '../registry/model.js'
 import type { EvictionReason } from './observer.js'
 import type { CacheSnapshot } from './request.js'
 import { chooseVictims } from './victims.js'
@@ -16,6 +17,8 @@ export interface Placement {
   /** Measured resident bytes, or an estimate until measured. */
   bytes: number
   pinned: boolean
+  /** Of a variant in stages. */
+  shards?: Shards
 }
 
 export interface CacheMachinery {
@@ -125,9 +128,9 @@ export class VariantCache {
     for (const entry of this.#entries.values()) if (entry.placement.variant === variant) entry.placement = { ...entry.placement, pinned }
   }
 
-  /** Drops the entries of a lane whose thread has ended; their memory went with it. */
-  loseLane(lane: number): void {
-    for (const [key, entry] of this.#entries.entries()) if (entry.placement.lane === lane) this.#drop(key, entry, 'lane-lost')
+  /** Drops entries whose lane, or a device of whose stages, has ended; their memory went with it. */
+  lose(matches: (placement: Placement) => boolean): void {
+    for (const [key, entry] of this.#entries.entries()) if (matches(entry.placement)) this.#drop(key, entry, 'lane-lost')
   }
 
   snapshot(): CacheSnapshot {

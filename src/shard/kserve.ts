@@ -1,7 +1,7 @@
 // A shard plan as KServe's resources: an InferenceService a stage, and an InferenceGraph that sends each stage's answer to
 // the next. Pure; what the fields mean to KServe is told in docs/kserve.md.
 import { FlyweightError } from '../errors.js'
-import type { StagePlan } from './plan.js'
+import type { StagePlan } from '../measurements.js'
 
 export interface KserveOptions {
   /** Of the InferenceGraph; services add `-0` and so on. */

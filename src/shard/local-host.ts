@@ -1,7 +1,7 @@
-// Stages on this machine: a lane, a thread with sessions of its own, as a stage host. Lost is lost: whoever owns it
-// opens another.
+// Stages on this machine: a lane, a thread with sessions of its own, as a stage host. The thread starts with the first
+// stage. Lost is lost: whoever owns it opens another.
 import { FlyweightError } from '../errors.js'
-import { Lane, type LaneRun } from '../runtime/lane.js'
+import { Lane, type LaneOptions, type LaneRun } from '../runtime/lane.js'
 import type { Tensor } from '../tensor/tensor.js'
 import type { StageHost } from './stage-host.js'
 
@@ -19,8 +19,11 @@ export interface LocalHostOptions {
 
 export class LocalHost implements StageHost {
   readonly name: string
-  readonly #lane: Lane
+  readonly #options: LaneOptions
+  readonly #listeners = new Set<(reason: string) => void>()
+  #lane: Lane | undefined
   #lost: string | undefined
+  #closed = false
 
   /** @throws FlyweightError `invalid_config` for a second WebGPU device in this process */
   constructor({ device, threads = 1, id = Number(device.split(':')[1] ?? 0) }: LocalHostOptions) {
@@ -31,36 +34,44 @@ export class LocalHost implements StageHost {
       throw new FlyweightError('invalid_config', `device "${device}" came beside "${other.name}", expected one WebGPU device a process: two end it`)
     }
     if (webgpu) openWebgpu.add(this)
-    this.#lane = new Lane({ id, device, threads })
-    this.#lane.onExit(({ expected, reason }) => {
-      openWebgpu.delete(this)
-      if (!expected) this.#lost = reason
-    })
+    this.#options = { id, device, threads }
   }
 
-  load(key: string, file: string): Promise<{ loadMs: number; residentBytes: number }> {
-    return this.#lane.load(key, file)
+  async load(key: string, file: string): Promise<{ loadMs: number; residentBytes: number }> {
+    return this.#open().load(key, file)
   }
 
-  run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[], memory?: readonly ArrayBuffer[]): Promise<LaneRun> {
-    return this.#lane.run(key, feeds, fetches, memory)
+  async run(key: string, feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[], memory?: readonly ArrayBuffer[]): Promise<LaneRun> {
+    return this.#open().run(key, feeds, fetches, memory)
   }
 
-  unload(key: string): Promise<void> {
-    return this.#lane.unload(key)
+  async unload(key: string): Promise<void> {
+    await this.#lane?.unload(key)
   }
 
-  close(): Promise<void> {
-    return this.#lane.close()
+  async close(): Promise<void> {
+    this.#closed = true
+    if (this.#lane === undefined) openWebgpu.delete(this)
+    await this.#lane?.close()
   }
 
   onLost(listener: (reason: string) => void): () => void {
-    if (this.#lost !== undefined) {
-      listener(this.#lost)
-      return () => {}
-    }
-    return this.#lane.onExit(({ expected, reason }) => {
-      if (!expected) listener(reason)
+    if (this.#lost !== undefined) listener(this.#lost)
+    else this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  #open(): Lane {
+    if (this.#closed) throw new FlyweightError('inference_failed', `device ${this.name} was closed`)
+    if (this.#lane !== undefined) return this.#lane
+    this.#lane = new Lane(this.#options)
+    this.#lane.onExit(({ expected, reason }) => {
+      openWebgpu.delete(this)
+      if (expected) return
+      this.#lost = reason
+      for (const listener of this.#listeners) listener(reason)
+      this.#listeners.clear()
     })
+    return this.#lane
   }
 }

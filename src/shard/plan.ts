@@ -1,34 +1,12 @@
 // What a cut model will do as a pipeline, told stage by stage. Pure.
-import { bottleneckMs, stageCosts, type CostOptions, type Workload } from './stage-costs.js'
+import type { ShardPlan, StagePlan } from '../measurements.js'
+import { bottleneckMs, linkMs, stageCosts, type CostOptions, type Workload } from './stage-costs.js'
 
-export interface StagePlan {
-  /** Stages of one rank wait for nothing of each other: parts, of the same nodes. */
-  rank: number
-  part: number
-  device: string
-  nodes: number
-  weightBytes: number
-  /** For one micro-batch. */
+/** What a stage was seen to do with a micro-batch. */
+export interface MeasuredStage {
   computeMs: number
-  transferMs: number
   inBytes: number
   outBytes: number
-  /** How much of `inBytes` comes from which stage; the rest are inputs of the whole. */
-  reads: readonly { from: number; bytes: number }[]
-}
-
-export interface ShardPlan {
-  strategy: 'pipeline' | 'tensor'
-  stages: readonly StagePlan[]
-  microBatches: number
-  /** Of one micro-batch on its own. */
-  latencyMs: number
-  /** Between two micro-batches that come out, once the pipeline is full. */
-  intervalMs: number
-  /** Share of the stages' time in which they wait: (S − 1) ÷ (M + S − 1) for S equal stages and M micro-batches, more for unequal ones. */
-  bubbleShare: number
-  /** Of the values that pass from stage to stage, for one micro-batch. */
-  crossingBytes: number
 }
 
 export function planOf(work: Workload, assignment: readonly number[], options: CostOptions & { microBatches: number }): ShardPlan {
@@ -70,6 +48,38 @@ export function sumsByStage(reads: StagePlan['reads']): StagePlan['reads'] {
   const sums = new Map<number, number>()
   for (const { from, bytes } of reads) sums.set(from, (sums.get(from) ?? 0) + bytes)
   return [...sums].sort(([a], [b]) => a - b).map(([from, bytes]) => ({ from, bytes }))
+}
+
+/**
+ * The plan with what its stages were seen to do in place of what was expected of them.
+ * @param rows of the micro-batches seen, relative to those planned for
+ */
+export function measuredPlan(
+  plan: ShardPlan,
+  measured: readonly MeasuredStage[],
+  { rows, msPerByte, msPerHop }: { rows: number; msPerByte: number; msPerHop: number },
+): ShardPlan {
+  const stages = plan.stages.map((stage, index): StagePlan => {
+    const seen = measured[index]!
+    const reads = stage.reads.map(({ from, bytes }) => ({ from, bytes: Math.round(bytes * rows) }))
+    return { ...stage, ...seen, reads, transferMs: linkMs(seen.inBytes + seen.outBytes, msPerByte) }
+  })
+  const [ranks, busy] = [new Map<number, number>(), new Map<string, number>()]
+  for (const { rank, device, computeMs, transferMs } of stages) {
+    ranks.set(rank, Math.max(ranks.get(rank) ?? 0, computeMs + transferMs))
+    busy.set(device, (busy.get(device) ?? 0) + computeMs + transferMs)
+  }
+  const total = (times: Iterable<number>) => [...times].reduce((sum, ms) => sum + ms, 0)
+  const [throughMs, intervalMs] = [total(ranks.values()), Math.max(...busy.values())]
+  const elapsed = throughMs + (plan.microBatches - 1) * intervalMs
+  return {
+    ...plan,
+    stages,
+    latencyMs: throughMs + ranks.size * msPerHop,
+    intervalMs,
+    bubbleShare: elapsed === 0 ? 0 : 1 - (plan.microBatches * total(busy.values())) / (busy.size * elapsed),
+    crossingBytes: Math.round(plan.crossingBytes * rows),
+  }
 }
 
 /** The first micro-batch takes the time of all stages, each further one that of the slowest. */

@@ -9,7 +9,8 @@ import { readBeside, saveStages } from './files.js'
 import { stagesByCuts, stagesByPatterns } from './manual.js'
 import { measureWorkload, observeIn } from './measure.js'
 import { partition } from './partition.js'
-import { planOf, type ShardPlan, type StagePlan } from './plan.js'
+import type { ShardPlan, StagePlan } from '../measurements.js'
+import { planOf } from './plan.js'
 import type { StageDevice } from './stage-costs.js'
 import { cutStages, type Stage } from './stages.js'
 import { bestPlan, type Objective, type Strategy } from './strategy.js'
@@ -18,9 +19,9 @@ import { tensorShards } from './tensor/tensor-shards.js'
 import { valueTypes } from './value-types.js'
 
 /** 10 GB/s: values are copied into a stage and out of it, within one machine's memory. */
-const MS_PER_BYTE = 1e-7
+export const MS_PER_BYTE = 1e-7
 /** Messages to a thread and back. */
-const MS_PER_HOP = 0.15
+export const MS_PER_HOP = 0.15
 
 export interface ShardOptions {
   /** Takes the stages; made where there is none. */

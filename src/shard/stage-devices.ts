@@ -26,6 +26,8 @@ interface Device {
 }
 
 export class StageDevices {
+  /** All of them, there or not. */
+  readonly specs: readonly DeviceSpec[]
   readonly #options: StageDevicesOptions
   readonly #devices: ReadonlyMap<string, Device>
   #closed = false
@@ -35,6 +37,7 @@ export class StageDevices {
 
   constructor(options: StageDevicesOptions) {
     this.#options = options
+    this.specs = options.devices
     this.#devices = new Map(
       options.devices.map((spec) => [spec.name, { spec, host: undefined, reason: 'it was not opened yet', retryMs: RETRY_MS.first, timer: undefined }]),
     )
@@ -57,6 +60,12 @@ export class StageDevices {
     return device === undefined ? 'it is not in sharding.devices' : device.host === undefined ? device.reason : ''
   }
 
+  /** Ends a device that hangs; another is opened in its place. */
+  abandon(name: string, reason: string): void {
+    const device = this.#devices.get(name)
+    if (device?.host !== undefined) this.#lose(device, device.host, reason)
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     const devices = [...this.#devices.values()]
@@ -74,16 +83,18 @@ export class StageDevices {
     }
     if (this.#closed) return host.close()
     device.host = host
-    host.onLost((reason) => {
-      if (device.host !== host) return
-      device.host = undefined
-      void host.close()
-      this.#options.onLost?.(device.spec.name, reason)
-      this.#retry(device, reason)
-    })
+    host.onLost((reason) => this.#lose(device, host, reason))
     if (device.host !== host) return
     device.retryMs = RETRY_MS.first
     this.#options.onOpened?.(host)
+  }
+
+  #lose(device: Device, host: StageHost, reason: string): void {
+    if (device.host !== host) return
+    device.host = undefined
+    void host.close()
+    this.#options.onLost?.(device.spec.name, reason)
+    this.#retry(device, reason)
   }
 
   #retry(device: Device, reason: string): void {

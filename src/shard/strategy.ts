@@ -1,5 +1,5 @@
 // Stages one after the other, or parts side by side? Which plan fits, and which is better for what is wanted. Pure.
-import type { ShardPlan } from './plan.js'
+import type { ShardPlan } from '../measurements.js'
 import type { StageDevice } from './stage-costs.js'
 
 /** What `auto` chooses is the better of the others. */

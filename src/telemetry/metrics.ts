@@ -5,6 +5,7 @@ import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { CurvePoint } from '../measurements.js'
 import type { RequestOutcome, ServingObserver } from '../serving/observer.js'
+import { stageMetrics } from './stage-metrics.js'
 
 /** 10 µs to about 84 s, each twice the one before. */
 const SECONDS = Array.from({ length: 24 }, (_, step) => Number((1e-5 * 2 ** step).toPrecision(6)))
@@ -22,6 +23,8 @@ export interface MetricsOptions {
     variants?: () => Readonly<Record<string, number>>
     /** The last point of the newest training of each model, by the model's name. */
     trainings?: () => ReadonlyMap<string, CurvePoint>
+    /** Micro-batches under way, by the id of the variant. */
+    pipelines?: () => ReadonlyMap<string, number>
   }
 }
 
@@ -64,6 +67,7 @@ export function createMetrics({ build, gauges = {} }: MetricsOptions): Metrics {
     jobFinished: jobs,
     ...requestMetrics(registry),
     ...memoryMetrics(registry),
+    ...stageMetrics(registry, gauges.pipelines),
     ...captureMetrics(registry),
   }
 }

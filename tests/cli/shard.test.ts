@@ -11,7 +11,7 @@ import { loadModel, saveModel } from '#flyweight/onnx/load.js'
 import { openSession } from '#flyweight/runtime/session.js'
 import { LocalHost } from '#flyweight/shard/local-host.js'
 import { Pipeline } from '#flyweight/shard/pipeline.js'
-import type { ShardPlan, StagePlan } from '#flyweight/shard/plan.js'
+import type { ShardPlan, StagePlan } from '#flyweight/measurements.js'
 import type { Tensor } from '#flyweight/tensor/tensor.js'
 import { largestDifference, noise } from '../onnx/running.js'
 

@@ -34,7 +34,7 @@ export function jobRoutes(scope: Scope, services: Services): void {
         tags,
         summary: 'Jobs, newest first',
         querystring: Type.Object(
-          { state: Type.Optional(Type.Enum([...states])), kind: Type.Optional(Type.Enum(['compress', 'search', 'profile', 'train'])) },
+          { state: Type.Optional(Type.Enum([...states])), kind: Type.Optional(Type.Enum(['compress', 'search', 'profile', 'train', 'shard'])) },
           strict,
         ),
         response: {

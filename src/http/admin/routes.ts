@@ -6,6 +6,7 @@ import { jobPlotRoute } from './job-plot.js'
 import { jobRoutes } from './jobs.js'
 import { trainingRoutes } from './training.js'
 import { modelRoutes } from './models.js'
+import { shardRoutes } from './shard.js'
 import { variantRoutes } from './variants.js'
 
 export function adminRoutes(scope: Scope, services: Services): void {
@@ -13,6 +14,7 @@ export function adminRoutes(scope: Scope, services: Services): void {
   jobRoutes(scope, services)
   jobPlotRoute(scope, services)
   trainingRoutes(scope, services)
+  shardRoutes(scope, services)
   variantRoutes(scope, services)
   cacheRoutes(scope, services)
   captureRoutes(scope, services)

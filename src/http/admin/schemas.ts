@@ -36,6 +36,50 @@ const fidelity = Type.Object({
 })
 const recipe = Type.Array(Type.Object({ pass: Type.String() }), { description: 'Passes in order, each with its parameters' })
 
+const count = Type.Integer({ minimum: 0 })
+const shards = Type.Object(
+  {
+    parent: Type.String({ description: 'Id of the variant that was cut' }),
+    stages: Type.Array(
+      Type.Object({
+        file: Type.String({ description: 'For `/artifact?file=`' }),
+        inputs: Type.Array(Type.String()),
+        outputs: Type.Array(Type.String()),
+      }),
+    ),
+    inputs: Type.Array(Type.String()),
+    outputs: Type.Array(Type.String()),
+    batchable: Type.Boolean(),
+    microBatch: Type.Integer({ description: 'Rows of a micro-batch at most' }),
+    plan: Type.Object(
+      {
+        strategy: Type.Enum(['pipeline', 'tensor']),
+        stages: Type.Array(
+          Type.Object({
+            rank: Type.Integer({ description: 'Stages of one rank are parts that may run at once' }),
+            part: Type.Integer(),
+            device: Type.String({ description: 'As planned; where the stage is now depends on which devices live' }),
+            nodes: count,
+            weightBytes: count,
+            computeMs: Type.Number({ description: 'For one micro-batch, measured' }),
+            transferMs: Type.Number(),
+            inBytes: count,
+            outBytes: count,
+            reads: Type.Array(Type.Object({ from: count, bytes: count }), { description: 'Bytes that it reads of which stage' }),
+          }),
+        ),
+        microBatches: Type.Integer({ description: 'In flight, that the plan is told for' }),
+        latencyMs: Type.Number({ description: 'Of one micro-batch on its own' }),
+        intervalMs: Type.Number({ description: 'Between two that come out of the full pipeline' }),
+        bubbleShare: Type.Number({ description: 'Share of their time that devices wait' }),
+        crossingBytes: count,
+      },
+      { description: 'What was measured, stage by stage' },
+    ),
+  },
+  { description: 'Of a variant in stages, which run on several devices' },
+)
+
 export const adminComponents = {
   ModelStatus: Type.Object({
     name: Type.String(),
@@ -85,6 +129,7 @@ export const adminComponents = {
     sizeOnly: Type.Boolean({ description: 'Smaller but not faster: answers only when a request pins it' }),
     pinned: Type.Boolean({ description: 'Kept in memory once loaded' }),
     createdAt: time,
+    shards: Type.Optional(shards),
   }),
   Report: Type.Object({
     recipe,
@@ -112,7 +157,7 @@ export const adminComponents = {
   }),
   Job: Type.Object({
     id: Type.String(),
-    kind: Type.Enum(['compress', 'search', 'profile', 'train']),
+    kind: Type.Enum(['compress', 'search', 'profile', 'train', 'shard']),
     state: Type.Enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']),
     key: Type.String({ description: 'Queued or running jobs with the same key are one job' }),
     progress: Type.Object({ fraction: Type.Number(), step: Type.String(), etaS: Type.Optional(Type.Number()) }),

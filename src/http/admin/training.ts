@@ -90,7 +90,8 @@ function wishOf(model: string, { version, data, training, as }: Omit<Static<type
   }
 }
 
-function keyOf(headers: Record<string, unknown>): { idempotencyKey?: string } {
+/** What makes a request answer as the one before it. */
+export function keyOf(headers: Record<string, unknown>): { idempotencyKey?: string } {
   const key = headers['idempotency-key']
   return typeof key === 'string' && key !== '' ? { idempotencyKey: key } : {}
 }

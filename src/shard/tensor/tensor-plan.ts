@@ -1,7 +1,8 @@
 // What a model in parts will do: a rank takes as long as its slowest part, and all of its parts hand on what they have to
 // all of the next. Pure.
 import type { NodeProto } from '../../onnx/proto.js'
-import { sumsByStage, type ShardPlan } from '../plan.js'
+import type { ShardPlan } from '../../measurements.js'
+import { sumsByStage } from '../plan.js'
 import { linkMs, type CostOptions } from '../stage-costs.js'
 import type { PartStage } from './tensor-stages.js'
 
