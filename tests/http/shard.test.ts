@@ -89,6 +89,10 @@ describe('a model larger than any device', () => {
     }
     const { entries } = await get<{ entries: { variant: string; lane: number }[] }>('/admin/cache')
     expect(entries.filter((entry) => entry.variant === 'digits:1:sharded-2')).toMatchObject([{ lane: 1 }])
+    const plot = await gateway.server.inject({ method: 'GET', url: '/admin/variants/digits:1:sharded-2/plan.svg' })
+    expect([plot.statusCode, plot.headers['content-type']]).toEqual([200, 'image/svg+xml'])
+    expect(plot.body).toContain('cpu:1')
+    expect((await gateway.server.inject({ method: 'GET', url: '/admin/variants/digits:1:fp32/plan.svg' })).statusCode).toBe(404)
     const stage = await gateway.server.inject({ method: 'GET', url: '/admin/variants/digits:1:sharded-2/artifact?file=stage-1.onnx' })
     expect([stage.statusCode, stage.rawPayload.length > 1000]).toEqual([200, true])
   })

@@ -6,6 +6,7 @@ import { jobPlotRoute } from './job-plot.js'
 import { jobRoutes } from './jobs.js'
 import { trainingRoutes } from './training.js'
 import { modelRoutes } from './models.js'
+import { planPlotRoute } from './plan-plot.js'
 import { shardRoutes } from './shard.js'
 import { variantRoutes } from './variants.js'
 
@@ -15,6 +16,7 @@ export function adminRoutes(scope: Scope, services: Services): void {
   jobPlotRoute(scope, services)
   trainingRoutes(scope, services)
   shardRoutes(scope, services)
+  planPlotRoute(scope, services)
   variantRoutes(scope, services)
   cacheRoutes(scope, services)
   captureRoutes(scope, services)
