@@ -53,8 +53,8 @@ module.exports = {
       name: 'nobody-imports-app',
       comment: 'app.ts wires the objects; only the command line starts it',
       severity: 'error',
-      from: { path: '^src/', pathNot: '^src/cli/' },
-      to: { path: '^src/app\\.ts$' },
+      from: { path: '^src/', pathNot: '^src/(cli/|app\\.ts$)' },
+      to: { path: '^src/app(/|\\.ts$)' },
     },
     {
       name: 'nobody-imports-main',

@@ -2,13 +2,11 @@
 // is made of; each part explains itself in its own file.
 import { mkdir, readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
-import { totalmem } from 'node:os'
-import { basename, dirname, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import { createServing, createStageDevices } from './app/serving.js'
 import type { Config } from './config.js'
-import { FlyweightError } from './errors.js'
 import { buildGrpcServer } from './grpc/server.js'
-import { RemoteHost, REMOTE_SCHEME } from './grpc/remote-host.js'
 import { StageNode } from './grpc/stage-node.js'
 import { buildServer } from './http/server.js'
 import { Builds } from './jobs/builds.js'
@@ -22,24 +20,15 @@ import { lastPoints, Trainings } from './jobs/trainings.js'
 import { SqliteQueue } from './jobs/sqlite-queue.js'
 import { ArtifactStore } from './registry/artifact-store.js'
 import { Catalog } from './registry/catalog.js'
-import type { ModelVersion, Shards, Variant } from './registry/model.js'
+import type { ModelVersion, Variant } from './registry/model.js'
 import { Repository } from './registry/repository.js'
 import { TrafficCapture } from './registry/traffic-capture.js'
 import { machineFingerprint } from './runtime/devices.js'
 import { inspectModel } from './runtime/probation.js'
 import { runtimeVersion } from './runtime/session.js'
 import { bucketKey } from './serving/collate.js'
-import { Executor } from './serving/executor.js'
-import { Gateway } from './serving/gateway.js'
-import { LanePool } from './serving/lane-pool.js'
-import { LatencyBook } from './serving/latency-book.js'
-import { PipelinePool, type DevicesPort } from './serving/pipeline-pool.js'
-import { Scheduler } from './serving/scheduler.js'
-import { Slots } from './serving/slots.js'
-import { VariantCache, type Placement } from './serving/variant-cache.js'
-import { parseDevices, type DeviceSpec } from './shard/device-spec.js'
+import type { Gateway } from './serving/gateway.js'
 import { LocalHost } from './shard/local-host.js'
-import { StageDevices } from './shard/stage-devices.js'
 import { createLogger } from './telemetry/logging.js'
 import { createMetrics, type Metrics } from './telemetry/metrics.js'
 
@@ -93,17 +82,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   }
   const capture = new TrafficCapture({ root: join(dataRoot, 'capture'), observer: metrics, warn: (fields, message) => logger.warn(fields, message) })
   const builds = new Builds({ jobs, catalog, resolve: resolveModel, environment, captured: (model) => capture.rowsOf(model) })
-  const openLocal = (name: string) => new LocalHost({ device: name, threads })
-  const devices = new StageDevices({
-    devices: stageDevices(config),
-    open: (name) =>
-      name.startsWith(REMOTE_SCHEME) ? RemoteHost.connect({ device: name, key: config.sharding.key }) : Promise.resolve().then(() => openLocal(name)),
-    onOpened: ({ name }) => logger.info({ device: name }, 'device for stages is there'),
-    onLost: (name, reason) => {
-      logger.warn({ device: name, reason }, 'device for stages is lost')
-      metrics.deviceLost(name)
-    },
-  })
+  const devices = createStageDevices(config, { logger, metrics })
   const { gateway, scheduler, lanes, pipelines, cache, book } = createServing({
     config,
     store,
@@ -146,6 +125,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
     subject: (model) => builds.subject(model),
     devices: devices.specs,
     profileBudgetMs: config.jobs.profileBudgetMs,
+    kserveRoot: join(dataRoot, 'kserve'),
   })
   const services = { gateway, repository, catalog, jobs, store, builds, trainings, shardings, capture, metrics, config, logger, version }
   const server = buildServer(services)
@@ -158,7 +138,7 @@ export async function createApp(config: Config, { logger = createLogger(config.l
             store,
             key: config.sharding.key,
             maxStageBytes: config.server.maxModelBytes,
-            openHost: () => openLocal(device === 'cpu' ? 'cpu:0' : device),
+            openHost: () => new LocalHost({ device: device === 'cpu' ? 'cpu:0' : device, threads }),
           }),
         })
   let grpcPort: number | undefined
@@ -231,104 +211,6 @@ export async function createApp(config: Config, { logger = createLogger(config.l
   }
 }
 
-interface ServingParts {
-  config: Config
-  store: ArtifactStore
-  catalog: Catalog
-  metrics: Metrics
-  builds: Builds
-  capture: TrafficCapture
-  devices: DevicesPort
-  resolve(name: string, version?: string): ModelVersion
-}
-
-function createServing({ config, store, catalog, metrics, builds, capture, devices, resolve: resolveModel }: ServingParts) {
-  const { serving } = config
-  const book = new LatencyBook()
-  const budgetBytes = serving.memoryBudgetBytes || Math.floor(Math.min(totalmem(), process.constrainedMemory() || Infinity) / 2)
-  const cache: VariantCache = new VariantCache(budgetBytes, {
-    load: async (placement) => {
-      const { variant, lane, file, shards } = placement
-      if (shards !== undefined) return loadStages(placement, shards)
-      const worker = lanes.lane(lane)
-      if (worker === undefined) throw new Error(`lane ${lane} is gone`)
-      return store.withPlainFile(basename(dirname(file)), (plain) => worker.load(variant, plain))
-    },
-    unload: async ({ variant, lane, shards }) => (shards === undefined ? lanes.lane(lane)?.unload(variant) : pipelines.unload(variant)),
-    loaded: ({ model, variant, lane, bytes }, loadMs) => {
-      metrics.variantLoaded({ model, variant: nameIn(variant), lane, loadMs, bytes })
-      metrics.memory(cache.residentBytes, budgetBytes)
-    },
-    evicted: ({ model, variant, lane, bytes }, reason) => {
-      metrics.variantEvicted({ model, variant: nameIn(variant), lane, bytes, reason })
-      metrics.memory(cache.residentBytes, budgetBytes)
-    },
-  })
-  const lanes: LanePool = new LanePool({
-    count: serving.lanes,
-    device: serving.device,
-    threads: serving.threadsPerLane,
-    onLost: (lane, reason) => {
-      cache.lose((placement) => placement.lane === lane)
-      metrics.laneRestarted(lane, reason)
-    },
-    onFree: () => scheduler.wake(),
-  })
-  const pipelines: PipelinePool = new PipelinePool({
-    devices,
-    microBatches: config.sharding.microBatches,
-    onStageRun: (id, { host, ...run }) => metrics.stageRan({ ...run, model: id.slice(0, id.indexOf(':')), variant: nameIn(id), device: host }),
-    onLost: (id, { device, running }) => {
-      cache.lose((placement) => placement.variant === id && placement.shards !== undefined)
-      const variant = catalog.variant(id)
-      // A node may go away for reasons of its own; a thread of this process does not.
-      if (running && variant !== undefined && !device.startsWith(REMOTE_SCHEME)) executor.blame(variant)
-    },
-    onFree: () => scheduler.wake(),
-  })
-  /** Devices may be full of sharded variants that nothing uses now. */
-  const loadStages = async ({ variant, lane, file }: Placement, shards: Shards) => {
-    try {
-      return await pipelines.load(variant, file, shards)
-    } catch (error) {
-      const full = error instanceof FlyweightError && error.code === 'out_of_memory'
-      if (!full || (await cache.evict((other) => other.lane === lane && !other.pinned, 'budget')) === 0) throw error
-      return pipelines.load(variant, file, shards)
-    }
-  }
-  const slots = new Slots(lanes, pipelines)
-  const executor = new Executor({
-    slots,
-    cache,
-    book,
-    observer: metrics,
-    runTimeoutMs: serving.runTimeoutMs,
-    setState: ({ id }, state, reason) => catalog.setState(id, state, reason),
-  })
-  const scheduler: Scheduler = new Scheduler({
-    slots,
-    cache,
-    book,
-    executor,
-    observer: metrics,
-    limits: serving,
-    variants: ({ name, version }) => catalog.variants(name, version),
-  })
-  metrics.memory(0, budgetBytes)
-  const gateway = new Gateway({
-    resolve: resolveModel,
-    catalog,
-    cache,
-    scheduler,
-    builds,
-    observer: metrics,
-    capture: (model, inputs) => capture.offer(model, inputs),
-    requestTimeoutMs: serving.requestTimeoutMs,
-    waitTimeoutMs: serving.waitTimeoutMs,
-  })
-  return { gateway, scheduler, lanes, pipelines, cache, book }
-}
-
 function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {
   jobs.watch('*', ({ kind, state, startedAt, finishedAt, result }) => {
     if (state === 'queued' || state === 'running') return
@@ -336,17 +218,6 @@ function watchJobs(jobs: SqliteQueue, metrics: Metrics): void {
     const passes = (result as Partial<CompressResult> | undefined)?.report?.passes
     metrics.jobFinished({ kind, state, seconds, ...(passes === undefined ? {} : { passes }) })
   })
-}
-
-/** Those configured, or processor threads as many as lanes. */
-function stageDevices({ sharding, serving }: Config): DeviceSpec[] {
-  const named = sharding.devices.length > 0 ? sharding.devices : Array.from({ length: Math.max(2, serving.lanes) }, (_, id) => `cpu:${id}`)
-  return parseDevices(named).map(({ name, budgetBytes = serving.laneBudgetBytes || undefined }) => ({ name, budgetBytes }))
-}
-
-/** `model:version:name` → `name`. */
-function nameIn(variantId: string): string {
-  return variantId.slice(variantId.lastIndexOf(':') + 1)
 }
 
 function countBy<Item>(items: readonly Item[], keyOf: (item: Item) => string): Record<string, number> {

@@ -22,8 +22,10 @@ export function applyResult(catalog: Catalog, job: Job, result: unknown): void {
   switch (job.kind) {
     case 'compress':
       return saveBuilt(catalog, (result as CompressResult).variant)
-    case 'shard':
-      return saveBuilt(catalog, (result as ShardResult).variant)
+    case 'shard': {
+      const { variant } = result as ShardResult
+      return variant && saveBuilt(catalog, variant)
+    }
     case 'profile':
       return catalog.saveProfile(source.id, (result as ProfileResult).profile)
     case 'search':

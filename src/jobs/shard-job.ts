@@ -1,11 +1,13 @@
 // The shard job: cuts a variant into stages, measures them as a pipeline, checks that they answer as it does, and puts
 // their folder into the store. Runs in a job process.
-import { writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { OutputFidelity, ShardPlan } from '../measurements.js'
 import type { Shards, Variant } from '../registry/model.js'
 import { variantId } from '../registry/model.js'
 import type { DeviceSpec } from '../shard/device-spec.js'
+import type { KserveOptions } from '../shard/kserve.js'
+import { manifestYaml, writeKserve } from '../shard/kserve-files.js'
 import { measuredPlan } from '../shard/plan.js'
 import { MS_PER_BYTE, MS_PER_HOP, shardModel, type Sharded, type ShardOptions } from '../shard/shard.js'
 import { overfull, type Objective, type Strategy } from '../shard/strategy.js'
@@ -35,13 +37,18 @@ export interface ShardPayload extends BuildSubject, Omit<ShardCut, 'stages'> {
   /** Rows. */
   microBatch: number | 'auto'
   profileBudgetMs: number
+  /** Files for KServe in place of a variant, and the folder for them, which is made anew. */
+  kserve?: KserveOptions & { folder: string }
 }
 
 export interface ShardResult {
-  variant: BuiltVariant
   plan: ShardPlan
+  /** Absent where the stages are for KServe. */
+  variant?: BuiltVariant
   /** Stages against the variant that was cut. */
-  outputs: Record<string, OutputFidelity>
+  outputs?: Record<string, OutputFidelity>
+  /** What to apply, and the folder with `kserve.yaml`, which is the same, and `storage`, which goes to the storage. */
+  kserve?: { folder: string; manifests: string }
 }
 
 /** Rows of the micro-batches that are planned for where none are asked for. */
@@ -67,6 +74,14 @@ export async function runShardJob(payload: ShardPayload, { report, log, signal }
       ...{ device: 'cpu', threads, microBatches: MICRO_BATCHES },
     })
     checkBudgets(cut, payload)
+    const planned: ShardPlan = { ...cut, stages: cut.stages.map(({ file: _file, inputs: _inputs, outputs: _outputs, ...stage }) => stage) }
+    if (payload.kserve !== undefined) {
+      report({ fraction: 0.6, step: 'writing for KServe' })
+      const manifests = manifestYaml(await writeKserve(file, folder, cut, payload.kserve))
+      await release()
+      await keep(folder, payload.kserve.folder)
+      return { plan: planned, kserve: { folder: payload.kserve.folder, manifests } }
+    }
     const stages = cut.stages.map(({ file: name, inputs, outputs }) => ({ file: name, inputs, outputs }))
     const names = (specs: readonly { name: string }[]) => specs.map(({ name }) => name)
     const files: StageFiles = { folder, stages, inputs: names(signature.inputs), outputs: names(signature.outputs), batchable: signature.batchable }
@@ -82,7 +97,6 @@ export async function runShardJob(payload: ShardPayload, { report, log, signal }
       return { measured, check }
     })
     await release()
-    const planned = { ...cut, stages: cut.stages.map(({ file: _file, inputs: _inputs, outputs: _outputs, ...stage }) => stage) }
     const plan = measuredPlan(planned, measured.stages, { rows: measured.microBatch / rows, msPerByte: MS_PER_BYTE, msPerHop: MS_PER_HOP })
     const { inputs, outputs, batchable } = files
     const shards: Shards = { parent: parent.id, stages, inputs, outputs, batchable, microBatch: measured.microBatch, plan }
@@ -97,6 +111,13 @@ export async function runShardJob(payload: ShardPayload, { report, log, signal }
 export function shardedName({ name, source }: Pick<Variant, 'name' | 'source'>, { strategy, stages }: ShardPlan): string {
   const kind = strategy === 'tensor' ? `tensor-${new Set(stages.map(({ device }) => device)).size}` : `sharded-${stages.length}`
   return source ? kind : `${name}-${kind}`
+}
+
+/** Puts a finished folder in the place of the one before. */
+async function keep(made: string, folder: string): Promise<void> {
+  await mkdir(dirname(folder), { recursive: true })
+  await rm(folder, { recursive: true, force: true })
+  await rename(made, folder)
 }
 
 /** A count takes the first devices; by hand there is one a stage. */

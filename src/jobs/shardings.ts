@@ -1,9 +1,11 @@
 // From a wish to shard a model to a job: which variant, over which devices, cut how. What the job does is shard-job.ts's.
 import { createHash } from 'node:crypto'
+import { join } from 'node:path'
 import { FlyweightError } from '../errors.js'
 import type { Catalog } from '../registry/catalog.js'
 import type { ModelVersion, Variant } from '../registry/model.js'
 import type { DeviceSpec } from '../shard/device-spec.js'
+import { kserveName, type KserveOptions } from '../shard/kserve.js'
 import type { BuildSubject } from './build-subject.js'
 import type { Job, JobQueue } from './queue.js'
 import type { ShardCut, ShardPayload } from './shard-job.js'
@@ -18,6 +20,10 @@ export interface ShardingWish extends ShardCut {
   devices?: readonly string[]
   /** Rows. */
   microBatch?: number | 'auto'
+  /** Default `local`. */
+  target?: 'local' | 'kserve'
+  /** With target `kserve`; the name is the model's where there is none. */
+  kserve?: Omit<KserveOptions, 'name'> & { name?: string }
 }
 
 export interface ShardingsOptions {
@@ -28,6 +34,8 @@ export interface ShardingsOptions {
   subject(model: ModelVersion): BuildSubject
   devices: readonly DeviceSpec[]
   profileBudgetMs: number
+  /** Folder for what is written for KServe, in a folder for each name. */
+  kserveRoot: string
 }
 
 export class Shardings {
@@ -42,8 +50,8 @@ export class Shardings {
    * @throws FlyweightError `model_not_found`, `model_not_ready`, `variant_not_found`, or `invalid_input` naming the field
    */
   start(wish: ShardingWish, options: { idempotencyKey?: string } = {}): Job {
-    const { jobs, resolve, subject, profileBudgetMs } = this.#options
-    const { model: name, version, variant, devices, microBatch = 'auto', ...cut } = wish
+    const { jobs, resolve, subject, profileBudgetMs, kserveRoot } = this.#options
+    const { model: name, version, variant, devices, microBatch = 'auto', target = 'local', kserve, ...cut } = wish
     const model = resolve(name, version)
     const { id, source, recipe, file, fidelity, sizeOnly, ...parent } = this.#parent(model, variant)
     const chosen = this.#devices(devices)
@@ -54,6 +62,8 @@ export class Shardings {
         `got ${count} stages for ${chosen.length} devices (${chosen.map((each) => each.name).join(', ')}), expected as many devices at least`,
       )
     }
+    if ((target === 'kserve') !== (kserve !== undefined)) throw invalid('/kserve', `${kserve ? 'came' : 'is missing'} with target ${target}`)
+    const resources = kserve && { ...kserve, name: kserveName(kserve.name ?? model.name) }
     const payload: ShardPayload = {
       ...subject(model),
       parent: { id, name: parent.name, source, recipe, file, fidelity, sizeOnly },
@@ -62,6 +72,7 @@ export class Shardings {
       devices: chosen,
       microBatch,
       profileBudgetMs,
+      ...(resources === undefined ? {} : { kserve: { ...resources, folder: join(kserveRoot, resources.name) } }),
     }
     const key = `shard:${createHash('sha256').update(JSON.stringify(payload)).digest('hex')}`
     return jobs.submit('shard', payload, { key, ...options })

@@ -1,6 +1,9 @@
 // Sharding as its users see it: a model that no lane may hold is refused with what to do, is cut by request into stages
 // that fit the devices, and then serves, with the whole's answers.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parseAllDocuments } from 'yaml'
 import type { Problem } from '#flyweight/http/problem.js'
 import type { ShardResult } from '#flyweight/jobs/shard-job.js'
 import type { Variant } from '#flyweight/registry/model.js'
@@ -98,6 +101,36 @@ describe('a model larger than any device', () => {
   })
 })
 
+describe('other ways to shard', () => {
+  const sharded = async (wish: object) => ended((await post('/admin/shard', { model: 'digits', ...wish })).json<JobView>().id)
+
+  it('gives KServe a service for each stage, and files for its storage', async () => {
+    const job = await sharded({ stages: 2, target: 'kserve', kserve: { image: 'example.com/flyweight:1', storage: 's3://models/digits' } })
+    expect(job.error).toBeUndefined()
+    const { kserve, variant } = job.result!
+    expect(variant).toBeUndefined()
+    expect(parseAllDocuments(kserve!.manifests).map((document) => document.toJS().metadata.name)).toEqual(['digits-0', 'digits-1', 'digits'])
+    expect(readFileSync(join(kserve!.folder, 'kserve.yaml'), 'utf8')).toBe(kserve!.manifests)
+    const session = await openSession(join(kserve!.folder, 'storage/digits-0/digits-0/1/model.onnx'))
+    expect(session.inputs.map(({ name }) => name)).toEqual(['x'])
+    await session.release()
+  })
+
+  it('cuts a variant, and layers into parts', { timeout: 120_000 }, async () => {
+    const [compressed] = [(await post('/admin/compress', { model: 'digits', recipe: 'int8-dynamic' })).json<JobView>()]
+    await ended(compressed.id)
+    const variants = (await get<{ variants: Variant[] }>('/admin/variants?model=digits')).variants
+    const int8 = variants.find(({ name }) => name.startsWith('int8'))!
+    expect((await sharded({ variant: int8.name, stages: 2 })).result?.variant).toMatchObject({ name: `${int8.name}-sharded-2`, fidelity: int8.fidelity })
+    expect((await sharded({ strategy: 'tensor', stages: 2 })).result?.variant).toMatchObject({ name: 'tensor-2', state: 'ready' })
+    const answers = []
+    for (const variant of ['sharded-2', 'tensor-2'])
+      answers.push((await post('/infer', { model: 'digits', ...digit(1), variant })).json<{ outputs: Record<string, { data: number[][] }> }>())
+    const [stages, parts] = answers.map(({ outputs }) => Object.values(outputs)[0]!.data.flat())
+    for (const [index, value] of parts!.entries()) expect(value).toBeCloseTo(stages![index]!, 4)
+  })
+})
+
 describe('a wish that cannot be met', () => {
   it.each([
     [{ model: 'digits', stages: 3 }, 422, '/stages', 'cpu:0, cpu:1'],
@@ -106,6 +139,7 @@ describe('a wish that cannot be met', () => {
     [{ model: 'digits', cuts: ['a'], strategy: 'tensor' }, 422, '/cuts', 'pipeline only'],
     [{ model: 'digits', variant: 'nope' }, 404, '/variant', 'fp32'],
     [{ model: 'digits', stages: 1 }, 422, '/stages', '2 or more'],
+    [{ model: 'digits', target: 'kserve' }, 422, '/kserve', 'is missing'],
   ])('%j is refused at once', async (wish, status, pointer, detail) => {
     const refused = await post('/admin/shard', wish)
     const problem = refused.json<Problem>()

@@ -28,6 +28,22 @@ const Body = Type.Object(
         description: 'By hand: for each stage patterns of names of nodes, where `*` stands for anything',
       }),
     ),
+    target: Type.Optional(
+      Type.Enum(['local', 'kserve'], {
+        description: '`local` (default): a variant that this gateway serves; `kserve`: files for KServe, which runs the stages',
+      }),
+    ),
+    kserve: Type.Optional(
+      Type.Object(
+        {
+          image: Type.String({ minLength: 1, description: 'Of Flyweight, for the containers' }),
+          storage: Type.String({ minLength: 1, description: 'URI that will have a folder for each stage: `s3://bucket/digits`, `pvc://claim/digits`' }),
+          name: Type.Optional(Type.String({ description: 'Of the InferenceGraph; default from the model' })),
+          namespace: Type.Optional(Type.String()),
+        },
+        { ...strict, description: 'With target `kserve`: what its resources name' },
+      ),
+    ),
     microBatch: Type.Optional({ ...count, description: 'Rows of a micro-batch at most; `auto` (default): what answers the largest batch soonest' }),
   },
   {
@@ -35,6 +51,7 @@ const Body = Type.Object(
     examples: [
       { model: 'digits', stages: 2 },
       { model: 'digits', variant: 'int8', devices: ['cpu:0', 'cpu:1'], microBatch: 4 },
+      { model: 'digits', stages: 2, target: 'kserve', kserve: { image: 'example.com/flyweight:1.0', storage: 's3://bucket/digits' } },
     ],
   },
 )
@@ -49,7 +66,8 @@ export function shardRoutes(scope: Scope, { shardings }: Services): void {
         summary: 'Cut a model into stages that run on several devices',
         description:
           'Where to cut is measured, so that no stage holds up the others. The job measures the stages as a pipeline and registers a variant `sharded-2` ' +
-          '(`int8-sharded-2` of a variant, `tensor-2` for parts), which is routed to like any other. With an `Idempotency-Key` header a repeated request gets the job of the first.',
+          '(`int8-sharded-2` of a variant, `tensor-2` for parts), which is routed to like any other. With an `Idempotency-Key` header a repeated request gets the job of the first. ' +
+          'With target `kserve` there is no variant: the result has the manifests, and the folder of the data directory that has what goes to the storage.',
         body: Body,
         response: {
           202: answer('The job; `Location` is where it is', component('Job'), { ...examples.job, kind: 'shard', key: 'shard:9f2c', state: 'queued' }),
