@@ -2,14 +2,13 @@
 // queue, and sees it through (executor.ts). It holds the queues; it makes no choice of its own.
 import { FlyweightError } from '../errors.js'
 import type { ModelVersion, Variant } from '../registry/model.js'
+import { candidatesFor, freeSlots, suitsModel, type Standing } from './candidates.js'
 import type { Executor } from './executor.js'
-import type { Bucket, LatencyBook } from './latency-book.js'
+import type { Bucket } from './latency-book.js'
 import { ModelQueue, type Entry } from './model-queue.js'
 import type { ServingObserver } from './observer.js'
 import { dispatch, refusal, type Candidate } from './router.js'
-import type { Slots } from './slots.js'
-import { loadMsOf, residentBytesOf, unfitReason } from './variant-cost.js'
-import type { VariantCache } from './variant-cache.js'
+import { loadMsOf } from './variant-cost.js'
 
 export interface SchedulerLimits {
   maxBatch: number
@@ -20,14 +19,10 @@ export interface SchedulerLimits {
   laneBudgetBytes: number
 }
 
-export interface SchedulerOptions {
-  slots: Slots
-  cache: VariantCache
-  book: LatencyBook
+export interface SchedulerOptions extends Standing {
   executor: Executor
   observer: ServingObserver
   limits: SchedulerLimits
-  variants(model: ModelVersion): readonly Variant[]
 }
 
 /** Idle queues are kept for what they have learned, but not without end: clients choose the shapes. */
@@ -105,7 +100,7 @@ export class Scheduler {
   /** Milliseconds until a slot is free that one of the model's variants can run on. */
   laneFreeMs(now: number, model: ModelVersion): number {
     const { slots } = this.#options
-    const suiting = Array.from({ length: slots.count }, (_, id) => id).filter((id) => this.#suits(id, model))
+    const suiting = Array.from({ length: slots.count }, (_, id) => id).filter((id) => suitsModel(this.#options, id, model))
     return Math.min(...suiting.map((id) => slots.freeInMs(id, now)))
   }
 
@@ -140,7 +135,7 @@ export class Scheduler {
     let wakeAt = Infinity
     const ordered = [...this.#queues.values()].filter((queue) => queue.length > 0).sort(byUrgency)
     for (const queue of ordered) {
-      for (const lane of this.#freeLanes(queue.model)) {
+      for (const lane of freeSlots(this.#options, queue.model)) {
         if (queue.length === 0) break
         wakeAt = Math.min(wakeAt, this.#offer(queue, lane))
       }
@@ -199,57 +194,9 @@ export class Scheduler {
     }
   }
 
-  /** The model's variants as they stand for one lane, or for any lane when `lane` is undefined. */
-  candidates(queue: ModelQueue, lane?: number): Candidate[] {
-    const { slots, limits } = this.#options
-    return this.#options.variants(queue.model).flatMap((variant) => {
-      if (lane !== undefined && !slots.suits(lane, variant)) return []
-      const loadMs = this.#loadMs(variant, queue, lane)
-      if (loadMs === undefined) return []
-      const { id, name, fidelity, state, sizeOnly } = variant
-      const unfit = unfitReason(variant, limits.laneBudgetBytes)
-      const predict = (batch: number) => this.#options.book.predict(id, queue.bucket, batch)
-      return [{ id, name, fidelity: fidelity.score, state, sizeOnly, loadMs, predict, ...(unfit === undefined ? {} : { unfit }) }]
-    })
-  }
-
-  /** Milliseconds until the variant could run; undefined when it is better left to the lanes that hold it. */
-  #loadMs(variant: Variant, queue: ModelQueue, lane: number | undefined): number | undefined {
-    const { cache, slots } = this.#options
-    if (lane !== undefined && cache.isResident(variant.id, slots.home(lane))) return 0
-    const loadMs = loadMsOf(variant)
-    if (lane === undefined) return cache.lanesOf(variant.id).length > 0 ? 0 : loadMs
-    const holders = this.#holders(variant, queue)
-    if (holders.length === 0) return loadMs
-    // A second copy is worth its load only if the queue would outlast it, and never at another variant's cost.
-    const drainMs = (queue.rows * queue.msPerRow) / holders.length
-    return drainMs > loadMs && cache.fitsFree(residentBytesOf(variant)) ? loadMs : undefined
-  }
-
-  /**
-   * Lanes that hold the variant. A whole variant and its stages compute the same, so that one is as good as the other
-   * to a request that does not pin either.
-   */
-  #holders(variant: Variant, queue: ModelQueue): number[] {
-    const { cache, variants } = this.#options
-    const own = cache.lanesOf(variant.id)
-    if (own.length > 0 || queue.line[0]?.pinned !== undefined) return own
-    const twins = variants(queue.model).filter((other) => other.id !== variant.id && other.state === 'ready' && wholeOf(other) === wholeOf(variant))
-    return twins.flatMap(({ id }) => cache.lanesOf(id))
-  }
-
-  #freeLanes(model: ModelVersion): number[] {
-    const { slots, cache } = this.#options
-    const holding = (lane: number) => this.#options.variants(model).filter((variant) => cache.isResident(variant.id, slots.home(lane))).length
-    const bytes = (lane: number) => cache.bytesOn(slots.home(lane))
-    return slots
-      .free()
-      .filter((lane) => this.#suits(lane, model))
-      .sort((a, b) => holding(b) - holding(a) || bytes(a) - bytes(b))
-  }
-
-  #suits(lane: number, model: ModelVersion): boolean {
-    return this.#options.variants(model).some((variant) => this.#options.slots.suits(lane, variant))
+  /** The model's variants as they stand for one slot, or for any slot when `slot` is undefined. */
+  candidates(queue: ModelQueue, slot?: number): Candidate[] {
+    return candidatesFor(this.#options, queue, slot)
   }
 
   #startPreloads(): void {
@@ -310,11 +257,6 @@ export class Scheduler {
 
 function keyOf(model: ModelVersion, bucket: Bucket): string {
   return `${model.name}:${model.version}:${model.digest}|${bucket.key}`
-}
-
-/** Id of the variant that this one is the same computation as. */
-function wholeOf({ id, shards }: Variant): string {
-  return shards?.parent ?? id
 }
 
 function byUrgency(a: ModelQueue, b: ModelQueue): number {
