@@ -72,16 +72,12 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
         : fetches === undefined
           ? session.run(ortFeeds)
           : session.run(ortFeeds, fetches))
+      freeViews(results, into)
       const outputs: Record<string, Tensor> = {}
       for (const name in results) outputs[name] = into?.[name] ?? fromOrt(results[name] as ort.Tensor)
       return outputs
     },
-    runInto: async (feeds, outputs) => {
-      const results = await session.run(ortTensors(feeds), ortTensors(outputs))
-      // They are other arrays on the same memory, each counted as new: V8 would soon collect garbage for what nobody took.
-      const views = Object.entries(results).filter(([name, { data }]) => bufferOf(data) !== bufferOf(outputs[name]?.data))
-      freeOutputs(Object.fromEntries(views.map(([name, view]) => [name, fromOrt(view)])))
-    },
+    runInto: async (feeds, outputs) => freeViews(await session.run(ortTensors(feeds), ortTensors(outputs)), outputs),
     release: async () => {
       if (options.tracePrefix !== undefined) session.endProfiling()
       await session.release()
@@ -118,6 +114,19 @@ function specOf(metadata: ort.InferenceSession.ValueMetadata): TensorSpec {
     throw new FlyweightError('invalid_model', `"${metadata.name}" has element type ${metadata.type}, which is not supported`)
   }
   return { name: metadata.name, dtype: metadata.type as DType, dims: metadata.shape.map((dim) => (dim === '' ? -1 : dim)) }
+}
+
+/**
+ * Results on memory that was given come as other arrays on it, each counted as new: V8 would soon collect garbage for
+ * what nobody took.
+ */
+function freeViews(results: ort.InferenceSession.OnnxValueMapType, given: Readonly<Record<string, Tensor>> = {}): void {
+  const views: Record<string, Tensor> = {}
+  for (const name in given) {
+    const view = results[name] as ort.Tensor | undefined
+    if (view !== undefined && bufferOf(view.data) !== bufferOf(given[name]?.data)) views[name] = fromOrt(view)
+  }
+  freeOutputs(views)
 }
 
 function bufferOf(data: ort.Tensor.DataType | Tensor['data'] | undefined): ArrayBufferLike | undefined {

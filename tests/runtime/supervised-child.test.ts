@@ -30,7 +30,7 @@ test('its messages keep their types, and its settings make freed memory return',
     process.send({ message, floats: new Float32Array([1.5]), trim: process.env.MALLOC_TRIM_THRESHOLD_ }, () => process.disconnect())
   })`)
   expect(await child.ended).toMatchObject({ reason: 'exit' })
-  expect(child.messages).toEqual([{ message: { answer: 42n }, floats: new Float32Array([1.5]), trim: '131072' }])
+  expect(child.messages).toEqual([{ message: { answer: 42n }, floats: new Float32Array([1.5]), trim: '16777216' }])
 })
 
 test.each([
