@@ -72,12 +72,12 @@ export async function openSession(model: string | Uint8Array<ArrayBuffer>, optio
         : fetches === undefined
           ? session.run(ortFeeds)
           : session.run(ortFeeds, fetches))
-      freeViews(results, into)
+      freeCopies(results, into)
       const outputs: Record<string, Tensor> = {}
       for (const name in results) outputs[name] = into?.[name] ?? fromOrt(results[name] as ort.Tensor)
       return outputs
     },
-    runInto: async (feeds, outputs) => freeViews(await session.run(ortTensors(feeds), ortTensors(outputs)), outputs),
+    runInto: async (feeds, outputs) => freeCopies(await session.run(ortTensors(feeds), ortTensors(outputs)), outputs),
     release: async () => {
       if (options.tracePrefix !== undefined) session.endProfiling()
       await session.release()
@@ -117,16 +117,16 @@ function specOf(metadata: ort.InferenceSession.ValueMetadata): TensorSpec {
 }
 
 /**
- * Results on memory that was given come as other arrays on it, each counted as new: V8 would soon collect garbage for
- * what nobody took.
+ * What was written into memory that is given, the binding gives as a copy, too (onnxruntime-node 1.30). V8 would collect
+ * garbage for copies that nobody reads.
  */
-function freeViews(results: ort.InferenceSession.OnnxValueMapType, given: Readonly<Record<string, Tensor>> = {}): void {
-  const views: Record<string, Tensor> = {}
+function freeCopies(results: ort.InferenceSession.OnnxValueMapType, given: Readonly<Record<string, Tensor>> = {}): void {
+  const copies: Record<string, Tensor> = {}
   for (const name in given) {
-    const view = results[name] as ort.Tensor | undefined
-    if (view !== undefined && bufferOf(view.data) !== bufferOf(given[name]?.data)) views[name] = fromOrt(view)
+    const copy = results[name] as ort.Tensor | undefined
+    if (copy !== undefined && bufferOf(copy.data) !== bufferOf(given[name]?.data)) copies[name] = fromOrt(copy)
   }
-  freeOutputs(views)
+  freeOutputs(copies)
 }
 
 function bufferOf(data: ort.Tensor.DataType | Tensor['data'] | undefined): ArrayBufferLike | undefined {
