@@ -123,7 +123,7 @@ function specOf(metadata: ort.InferenceSession.ValueMetadata): TensorSpec {
 function freeCopies(results: ort.InferenceSession.OnnxValueMapType, given: Readonly<Record<string, Tensor>> = {}): void {
   const copies: Record<string, Tensor> = {}
   for (const name in given) {
-    const copy = results[name] as ort.Tensor | undefined
+    const copy = results[name]
     if (copy !== undefined && bufferOf(copy.data) !== bufferOf(given[name]?.data)) copies[name] = fromOrt(copy)
   }
   freeOutputs(copies)

@@ -42,7 +42,7 @@ describe('a search', () => {
   it('keeps the variants it had found when it was cancelled, and its report so far', { timeout: 120_000 }, async () => {
     const { id, kind } = await search(100)
     expect(kind).toBe('search')
-    const running = await until(id, ({ result }) => (result?.kept.length ?? 0) > 0)
+    const running = await until(id, ({ result }) => (result?.kept.length ?? 0) > 0 && result!.report.candidates.length > 0)
     expect(running.state).toBe('running')
     const [first] = running.result!.kept as [string]
     expect(gateway.catalog.variant(first)).toMatchObject({ state: 'ready', source: false })
